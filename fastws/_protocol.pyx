@@ -51,7 +51,7 @@ cdef class Session:
         self, object limits, object inflater, object deflater, Py_ssize_t threshold
     ) except -1:
         """The opening handshake is done; ``inflater`` and ``deflater`` are what it negotiated."""
-        self.parser = FrameParser(client=self.client, limits=limits, inflater=inflater)
+        self.parser = FrameParser(client=self.is_client, limits=limits, inflater=inflater)
         self.deflater = deflater
         self.threshold = threshold
         self.state = CONNECTED
@@ -70,7 +70,7 @@ cdef class Session:
         while self.end_code == 0:
             event = self.parser.next_event()
             if event == OP_TEXT or event == OP_BINARY:
-                if self.state == CONNECTED:
+                if self.sent_code == 0:
                     return event
                 self.parser.pop_payload()  # section 1.4: discarded after a CLOSE of ours
             elif event == OP_PING:
@@ -246,7 +246,7 @@ cdef class Protocol(Session):
         self.incoming = []
 
     def __init__(self, *, client=False, limits=DEFAULT_LIMITS, inflater=None, deflater=None, threshold=0):
-        self.client = client
+        self.is_client = client
         self.open(limits, inflater, deflater, threshold)
 
     @property
@@ -308,7 +308,7 @@ cdef class Protocol(Session):
             if self.eof_received or (
                 self.sent_code != 0
                 and self.end_code != 0
-                and not (self.client and self.close_received)
+                and not (self.is_client and self.close_received)
             ):
                 self._send_eof()
         outgoing = self.outgoing
@@ -389,6 +389,6 @@ cdef class Protocol(Session):
     cdef int emit(
         self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n
     ) except -1:
-        cdef uint32_t key = new_masking_key() if self.client else 0
-        self.outgoing.append(frame(opcode, fin, rsv1, p, n, self.client, key))
+        cdef uint32_t key = new_masking_key() if self.is_client else 0
+        self.outgoing.append(frame(opcode, fin, rsv1, p, n, self.is_client, key))
         return 0

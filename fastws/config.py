@@ -1,8 +1,8 @@
 """Every option of the server, declared once.
 
 The fields of :class:`Config` are the table. From it come the options of ``fastws run``, the
-keywords of ``serve()``, the per-route options of ``@app.websocket`` and the documentation (print
-it with ``python -m fastws.config``).
+``FASTWS_*`` variables that it reads, the keywords of ``serve()``, the per-route options of
+``@app.websocket`` and the documentation (print it with ``python -m fastws.config``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fastws.limits import DEFAULT_LIMITS, DeflateOptions, Limits
 from fastws.options import (
     FLAG,
     HEADERS,
+    NAMES,
     ORIGINS,
     SWITCH,
     TEXT,
@@ -33,7 +34,14 @@ from fastws.options import (
     size,
 )
 
-__all__ = ["GROUPS", "OPTIONS", "Config", "ConfigError", "options_markdown"]
+__all__ = [
+    "GROUPS",
+    "OPTIONS",
+    "Config",
+    "ConfigError",
+    "options_from_environment",
+    "options_markdown",
+]
 
 _DEFLATE = DeflateOptions()
 
@@ -201,8 +209,16 @@ class Config:
         _DEFLATE.level, number(1, 9), "compression", "zlib's compression level", per_route=True
     )
 
-    ws_origins: str | tuple[str, ...] = _option(
-        "any", ORIGINS, "handshake", "Pages that may connect, by their origin", per_route=True
+    ws_origins: tuple[str, ...] = _option(
+        ("any",), ORIGINS, "handshake", "Pages that may connect, by their origin", per_route=True
+    )
+
+    ws_subprotocols: tuple[str, ...] = _option(
+        (),
+        NAMES,
+        "handshake",
+        "Subprotocols to choose from; others are not shown to the handler; none keeps all",
+        per_route=True,
     )
 
     limit_connections: int | None = _option(
@@ -363,6 +379,25 @@ def _find(name: str) -> Option:
         hint = f": did you mean {close[0]}?" if close else ""
         raise ConfigError(f"there is no option {name}{hint}")
     return option
+
+
+def options_from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    """Return the options, by keyword, that ``FASTWS_*`` variables set.
+
+    Other variables with that prefix are none of the server's.
+
+    Raises:
+        ConfigError: a value is not accepted.
+    """
+    options: dict[str, object] = {}
+    for option in OPTIONS:
+        variable = f"FASTWS_{option.keyword.upper()}"
+        if variable in environ:
+            try:
+                options[option.keyword] = option.parse(environ[variable])
+            except ConfigError as error:
+                raise ConfigError(f"{error} (set by {variable})") from None
+    return options
 
 
 def options_markdown() -> str:

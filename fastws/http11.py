@@ -7,32 +7,32 @@ compiled connection. The rules of requests and handshakes are in ``handshake.py`
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping
-from email.utils import formatdate
+import dataclasses
+from collections.abc import Iterable
 from enum import Enum, auto
-from http import HTTPStatus
-from typing import Any
+from typing import cast
 
 from fastws._connection import Connection
-from fastws._timers import TimerWheel
-from fastws.app import FastWS
-from fastws.config import Config
-from fastws.exceptions import HandshakeError
+from fastws.exceptions import HandshakeError, HTTPException
 from fastws.handshake import (
     HeadReader,
-    Request,
     check_upgrade,
     error_response,
     has_body,
     http_response,
+    normalize_headers,
     parse_request,
     wants_upgrade,
 )
+from fastws.handshake import Request as RequestHead
+from fastws.hub import Hub
 from fastws.logs import access_log, log, printable
+from fastws.requests import Request, build_scope
+from fastws.responses import Response
+from fastws.responses import error_response as http_error_response
 from fastws.websocket import WebSocket
 
-__all__ = ["HTTPProtocol", "Hub"]
+__all__ = ["HTTPProtocol"]
 
 LINGER = 2.0
 """Seconds that a connection goes on reading after its last response. Closing with unread bytes
@@ -43,109 +43,6 @@ MAX_PIPELINED = 64 * 1024
 
 MAX_TURNED_AWAY = 32
 """Connections above the limit that are told so with a 503; more than that are cut."""
-
-
-class Hub:
-    """What the connections of one server share, and which they are.
-
-    Parameters:
-        config: the server's options.
-        app: the application.
-        loop: the loop that all of it belongs to.
-        capacity: most connections, WebSockets included; ``None`` is no limit.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        app: FastWS,
-        loop: asyncio.AbstractEventLoop,
-        capacity: int | None = None,
-    ) -> None:
-        self.config = config
-        self.app = app
-        self.loop = loop
-        self.capacity = capacity
-        self.timers = TimerWheel(loop)
-        self.lifespan_state: Mapping[str, Any] | None = None
-        self.draining = False
-        self.requests: set[HTTPProtocol] = set()
-        self.connections: set[Connection] = set()
-        # Handlers that still run although their connection is gone.
-        self.orphans: set[asyncio.Task[Any]] = set()
-        self._on_empty: asyncio.Future[None] | None = None
-        self._headers: list[tuple[str, str]] = []
-        self._headers_second = -1
-
-    def __len__(self) -> int:
-        """Open connections."""
-        return len(self.requests) + len(self.connections)
-
-    def response_headers(self) -> list[tuple[str, str]]:
-        """The headers that every response carries; made anew each second for the date."""
-        second = int(time.time())
-        if second != self._headers_second:
-            config = self.config
-            headers = list(config.header)
-            if config.server_header:
-                headers.append(("Server", "fastws"))
-            if config.date_header:
-                headers.append(("Date", formatdate(second, usegmt=True)))
-            self._headers, self._headers_second = headers, second
-        return self._headers
-
-    def upgraded(self, protocol: HTTPProtocol, connection: Connection) -> None:
-        """Count ``connection`` in the place of ``protocol``."""
-        self.requests.discard(protocol)
-        self.connections.add(connection)
-
-    def closed(self, protocol: HTTPProtocol) -> None:
-        """Forget a connection that was never upgraded."""
-        self.requests.discard(protocol)
-        self._check_empty()
-
-    def connection_lost(self, connection: Connection) -> None:
-        """Forget a WebSocket; its handler may still be at work."""
-        self.connections.discard(connection)
-        task = connection.task
-        if task is not None and not task.done():
-            self.orphans.add(task)
-            task.add_done_callback(self._orphan_done)
-        self._check_empty()
-
-    def _orphan_done(self, task: asyncio.Task[Any]) -> None:
-        self.orphans.discard(task)
-        self._check_empty()
-
-    def _check_empty(self) -> None:
-        if self._on_empty is not None and not self._on_empty.done() and self._is_empty():
-            self._on_empty.set_result(None)
-
-    def _is_empty(self) -> bool:
-        return not (self.requests or self.connections or self.orphans)
-
-    async def wait_until_empty(self) -> None:
-        """Return once every connection is closed and every handler has ended."""
-        if not self._is_empty():
-            self._on_empty = self.loop.create_future()
-            await self._on_empty
-
-    def drain(self, code: int, reason: str) -> None:
-        """Start to close everything: WebSockets with ``code``, requests once they are answered."""
-        self.draining = True
-        for protocol in tuple(self.requests):
-            protocol.drain()
-        for connection in tuple(self.connections):
-            connection.shutdown(code, reason)
-
-    def abort(self) -> None:
-        """Cut every connection and cancel every handler."""
-        for protocol in tuple(self.requests):
-            protocol.abort()
-        for connection in tuple(self.connections):
-            connection.abort()
-        for task in tuple(self.orphans):
-            task.cancel()
 
 
 class Phase(Enum):
@@ -183,13 +80,14 @@ class HTTPProtocol(asyncio.Protocol):
     # Called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        transport = self._transport
         hub = self._hub
         turned_away = 0 if hub.capacity is None else len(hub) + 1 - hub.capacity
         hub.requests.add(self)
         if turned_away > MAX_TURNED_AWAY:
-            transport.abort()
+            self._transport.abort()
         elif turned_away > 0:
             self._refuse(HandshakeError(503, "the server has all the connections it may have"))
         else:
@@ -287,7 +185,7 @@ class HTTPProtocol(asyncio.Protocol):
             log.exception("unexpected error while reading a request")
             self._refuse(HandshakeError(500, "Internal Server Error"))
 
-    def _upgrade(self, request: Request, early: bytes) -> None:
+    def _upgrade(self, head: RequestHead, early: bytes) -> None:
         """Hand the connection over if the opening handshake keeps to the rules.
 
         ``early`` is what arrived behind the request: frames of a peer that did not wait for the
@@ -297,12 +195,15 @@ class HTTPProtocol(asyncio.Protocol):
         hub = self._hub
         if self._last_response:
             raise HandshakeError(503, "the server is stopping")
-        found = hub.app.find_websocket(request.path)
+        found = hub.app.find_websocket(head.path)
         if found is None:
             raise HandshakeError(404, "nothing is served at this path")
         route, path_params = found
         config = hub.config.for_route(route.options)
-        upgrade = check_upgrade(request, origins=config.ws_origins)
+        upgrade = check_upgrade(head, origins=config.ws_origins)
+        if config.ws_subprotocols:
+            spoken = tuple(name for name in upgrade.subprotocols if name in config.ws_subprotocols)
+            upgrade = dataclasses.replace(upgrade, subprotocols=spoken)
         transport = self._transport
         connection = Connection(
             transport,
@@ -314,47 +215,80 @@ class HTTPProtocol(asyncio.Protocol):
             deflate=config.deflate,
             client=_address(transport, "peername"),
             server=_address(transport, "sockname"),
-            secure=hub.config.ssl_context is not None,
-            root_path=hub.config.root_path,
+            secure=config.ssl_context is not None,
+            root_path=config.root_path,
             lifespan_state=hub.lifespan_state,
             extra_headers=hub.response_headers(),
             on_lost=hub.connection_lost,
         )
         ws = WebSocket._from_connection(connection, hub.app, path_params)
+        try:
+            handler = hub.app.open_websocket(ws, route, path_params)
+        except HTTPException as error:
+            self._last_response = True
+            self._respond(head, http_error_response(error))
+            return
         hub.timers.cancel(self)
         hub.upgraded(self, connection)
-        connection.start(ws, hub.app.open_websocket(ws, route, path_params), early)
+        connection.start(ws, handler, early)
 
     # Answering
 
-    def _answer(self, request: Request, rest: bytes) -> None:
+    def _answer(self, head: RequestHead, rest: bytes) -> None:
         self._phase = Phase.ANSWERING
         self._hub.timers.cancel(self)
         # A body has no meaning for GET, and what follows it cannot be found without reading it.
-        if has_body(request) or not _keeps_alive(request):
+        if has_body(head) or head.http_version != "1.1" or _names_close(head.headers):
             self._last_response = True
         else:
             self._pipelined += rest
-        self._task = self._hub.loop.create_task(self._respond(request))
+        self._task = self._hub.loop.create_task(self._work(head))
 
-    async def _respond(self, request: Request) -> None:
+    async def _work(self, head: RequestHead) -> None:
+        """Let the application answer; runs as a task of its own."""
+        hub, transport = self._hub, self._transport
+        scope = build_scope(
+            "http",
+            head,
+            client=_address(transport, "peername"),
+            server=_address(transport, "sockname"),
+            secure=hub.config.ssl_context is not None,
+            root_path=hub.config.root_path,
+            state=hub.lifespan_state,
+        )
         try:
-            response = await self._hub.app.handle_http(request)
-            status, headers = response.status_code, list(response.raw_headers)
-            body = bytes(response.body)
+            response = await hub.app.handle_http(Request(scope))
         except Exception:
-            log.exception('unexpected error at "%s"', printable(request.target))
-            status, headers, body = 500, [], b"Internal Server Error"
+            log.exception('the application failed at "%s"', printable(head.target))
+            response = http_error_response(HTTPException(500))
         self._task = None
-        self._log_request(request, status)
-        self._send(
-            http_response(
-                status,
-                [*headers, *self._hub.response_headers()],
-                body,
-                close=self._last_response,
-                head_only=request.method == "HEAD",
-            )
+        self._respond(head, response)
+
+    def _respond(self, head: RequestHead, response: Response) -> None:
+        """Send ``response``, then go on with the next request or close."""
+        if _names_close(response.raw_headers):
+            self._last_response = True
+        try:
+            data = self._build(head, response)
+        except ValueError:
+            log.exception('the response to "%s" cannot be sent', printable(head.target))
+            response = http_error_response(HTTPException(500))
+            data = self._build(head, response)
+        if self._hub.config.access_log:
+            line = f"{printable(head.method)} {printable(head.target)}"
+            access_log.info('%s "%s" %d', self._peer(), line, response.status_code)
+        self._send(data)
+
+    def _build(self, head: RequestHead, response: Response) -> bytes:
+        # Whether the connection goes on is this module's to say, and http_response writes it.
+        headers = [header for header in response.raw_headers if header[0] != b"connection"]
+        headers += normalize_headers(self._hub.response_headers())
+        return http_response(
+            response.status_code,
+            headers,
+            response.body,
+            close=self._last_response,
+            head_only=head.method == "HEAD",
         )
 
     def _send(self, response: bytes) -> None:
@@ -393,7 +327,9 @@ class HTTPProtocol(asyncio.Protocol):
                 "%s refused with %d: %s", self._peer(), error.status, printable(error.message)
             )
         self._last_response = True
-        self._transport.write(error_response(error))
+        headers = [*error.headers, *self._hub.response_headers()]
+        answer = HandshakeError(error.status, error.message, headers)
+        self._transport.write(error_response(answer))
         self._leave()
 
     def _leave(self) -> None:
@@ -404,23 +340,20 @@ class HTTPProtocol(asyncio.Protocol):
         if self._peer_done or not transport.can_write_eof():
             transport.close()
         else:
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:
+                # The peer is gone already.
+                transport.abort()
+                return
             # It may have been stopped by pipelined bytes; what arrives now is thrown away.
             transport.resume_reading()
         self._unsent = 0
         self._hub.timers.schedule(self, LINGER)
 
-    # Logging
-
     def _peer(self) -> str:
         address = _address(self._transport, "peername")
         return "-" if address is None else f"{address[0]}:{address[1]}"
-
-    def _log_request(self, request: Request, status: int) -> None:
-        if self._hub.config.access_log:
-            phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
-            line = f'"{printable(request.method)} {printable(request.target)}"'
-            access_log.info("%s %s %d %s", self._peer(), line, status, phrase)
 
 
 def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:
@@ -429,11 +362,10 @@ def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | 
     return (address[0], address[1]) if isinstance(address, tuple) else None
 
 
-def _keeps_alive(request: Request) -> bool:
-    """Whether the connection persists after the response (RFC 9112 section 9.3)."""
-    if request.http_version != "1.1":
-        return False
-    return not any(
-        name == b"connection" and b"close" in value.lower().replace(b" ", b"").split(b",")
-        for name, value in request.headers
+def _names_close(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether these headers, names in lower case, end the connection (RFC 9112 section 9.6)."""
+    return any(
+        name == b"connection"
+        and b"close" in (option.strip(b" \t") for option in value.lower().split(b","))
+        for name, value in headers
     )

@@ -68,9 +68,7 @@ def _import(module_name: str, directory: str) -> Any:
     except ModuleNotFoundError as error:
         # The module itself (or a package around it) is missing, as opposed to one it imports.
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
-            hint = (
-                f"; leave out .py: {module_name[:-3]}:app" if module_name.endswith(".py") else ""
-            )
+            hint = f"; leave out .py: {module_name[:-3]}:app" if module_name.endswith(".py") else ""
             raise ApplicationError(
                 f"there is no module {error.name!r} in {directory} or on the import path{hint}"
             ) from None

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastws.handshake import normalize_headers, parse_origin
+
 __all__ = [
     "ConfigError",
     "FLAG",
@@ -95,7 +97,7 @@ class Option:
         """
         try:
             return self.kind.parse(value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             shown = value if isinstance(value, str) else repr(value)
             raise ConfigError(f"{self.name} is {shown}: expected {self.kind.accepts}") from None
 
@@ -187,7 +189,8 @@ def number(least: int, most: int | None = None, *, nothing: str | None = None) -
             raise ValueError
         return value
 
-    accepts = f"a whole number of at least {least}" if most is None else f"{least} to {most}"
+    span = f"of at least {least}" if most is None else f"from {least} to {most}"
+    accepts = f"a whole number {span}"
     if nothing is not None:
         accepts += f", or {nothing}"
     return Kind("N", accepts, parse, lambda value: str(nothing if value is None else value))
@@ -283,20 +286,14 @@ NAMES = Kind(
     _parse_names,
     lambda value: ",".join(value) or "none",
 )
-"""Distinct tokens, in order of preference."""
-
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", re.IGNORECASE)
-"""RFC 6454 section 6.2: a scheme, a host and perhaps a port, and nothing after them."""
+"""Distinct tokens."""
 
 
-def _parse_origins(value: object) -> str | tuple[str, ...]:
-    if value is None or value == "any":
-        return "any"
-    if value == "same":
-        return "same"
-    origins = _words(value)
-    if not origins or not all(_ORIGIN.fullmatch(origin) for origin in origins):
-        raise ValueError
+def _parse_origins(value: object) -> tuple[str, ...]:
+    origins = ("any",) if value is None else _words(value)
+    for origin in origins:
+        if origin not in ("same", "null") and origins != ("any",):
+            parse_origin(origin)
     return origins
 
 
@@ -304,12 +301,13 @@ ORIGINS = Kind(
     "any|same|LIST",
     "any, same, or origins such as https://example.org with commas between them",
     _parse_origins,
-    lambda value: value if isinstance(value, str) else ",".join(value),
+    ",".join,
 )
 """Which pages may connect."""
 
-# RFC 9110 section 5.5: visible characters and spaces; a line break would begin another header.
-_FIELD_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_HANDSHAKE_PREFIX = "sec-websocket-"
+_OWN_HEADERS = {"connection", "content-length", "transfer-encoding", "upgrade", "date", "server"}
+"""What the server decides on itself, by other options or not at all."""
 
 
 def _parse_headers(value: object) -> tuple[tuple[str, str], ...]:
@@ -334,16 +332,17 @@ def _parse_headers(value: object) -> tuple[tuple[str, str], ...]:
             name, text = item
         else:
             raise ValueError
-        name, text = str(name).strip(), str(text).strip()
-        if not _TOKEN.fullmatch(name) or not _FIELD_VALUE.fullmatch(text):
+        name = name.strip(" \t")
+        if name.lower() in _OWN_HEADERS or name.lower().startswith(_HANDSHAKE_PREFIX):
             raise ValueError
-        headers.append((name, text))
+        headers.append((name, text.strip(" \t")))
+    normalize_headers(headers)
     return tuple(headers)
 
 
 HEADERS = Kind(
     "NAME:VALUE",
-    "a header such as X-Served-By:fastws",
+    "a header such as X-Served-By:fastws, and none that the server sends itself",
     _parse_headers,
     lambda value: ", ".join(f"{name}:{text}" for name, text in value) or "none",
     repeated=True,

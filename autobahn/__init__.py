@@ -1,0 +1,1 @@
+"""Conformance: the Autobahn WebSocket test suite against fastws in both roles (``run.py``)."""

@@ -1,0 +1,30 @@
+"""Plain TCP echo on uvloop: the transport's own limit, to which every other server is compared."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import uvloop
+
+from benchmarks.servers.arguments import announce_ready, host_and_port
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast and no isinstance(): uvloop's transport is not a subclass of asyncio's.
+        self.write = cast(asyncio.Transport, transport).write
+
+    def data_received(self, data: bytes) -> None:
+        self.write(data)
+
+
+async def main() -> None:
+    host, port = host_and_port()
+    server = await asyncio.get_running_loop().create_server(Echo, host, port, backlog=4096)
+    announce_ready()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,1 @@
+"""Programs to read and to copy from; see README.md beside this file."""

@@ -1,0 +1,8 @@
+# What a handler calls, without leaving C where the back end is the compiled connection.
+
+from fastws._connection cimport Connection
+
+
+cdef class Channel:
+    cdef Connection connection  # None where another ASGI server carries the connection
+    cdef readonly object _link  # the back end: the same Connection, or an ASGIConnection

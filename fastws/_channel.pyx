@@ -1,0 +1,122 @@
+"""The verbs of a WebSocket, on either back end."""
+
+from fastws._connection cimport (
+    WANT_BYTES,
+    WANT_ITEM,
+    WANT_JSON_BINARY,
+    WANT_JSON_TEXT,
+    WANT_MESSAGE,
+    WANT_TEXT,
+    Connection,
+)
+
+from fastws._json import encode_json
+
+
+cdef bint _is_binary(object mode) except -1:
+    if mode == "text":
+        return False
+    if mode == "binary":
+        return True
+    raise RuntimeError(f"mode is {mode!r}: expected 'text' or 'binary'")
+
+
+cdef class Channel:
+    def __init__(self, link):
+        self._link = link
+        if isinstance(link, Connection):
+            self.connection = link
+
+    @property
+    def client_state(self):
+        return self._link.client_state
+
+    @property
+    def application_state(self):
+        return self._link.application_state
+
+    @property
+    def close_code(self):
+        return self._link.close_code
+
+    @property
+    def close_reason(self):
+        return self._link.close_reason
+
+    @property
+    def subprotocol(self):
+        return self._link.subprotocol
+
+    def accept(self, subprotocol=None, headers=None):
+        if self.connection is None:
+            return self._link.accept(subprotocol, headers)
+        return self.connection.accept(subprotocol, headers)
+
+    def receive_text(self, timeout=None):
+        if self.connection is None:
+            return self._link.receive_text(timeout)
+        return self.connection.receive_as(WANT_TEXT, timeout)
+
+    def receive_bytes(self, timeout=None):
+        if self.connection is None:
+            return self._link.receive_bytes(timeout)
+        return self.connection.receive_as(WANT_BYTES, timeout)
+
+    def receive_json(self, mode="text", timeout=None):
+        if self.connection is None:
+            return self._link.receive_json(mode, timeout)
+        return self.connection.receive_as(
+            WANT_JSON_BINARY if _is_binary(mode) else WANT_JSON_TEXT, timeout
+        )
+
+    def receive(self, timeout=None):
+        if self.connection is None:
+            return self._link.receive(timeout)
+        return self.connection.receive_as(WANT_MESSAGE, timeout)
+
+    def send_text(self, data):
+        if self.connection is None:
+            return self._link.send_text(data)
+        return self.connection.send_text(data)
+
+    def send_bytes(self, data):
+        if self.connection is None:
+            return self._link.send_bytes(data)
+        return self.connection.send_binary(data)
+
+    def send_json(self, obj, mode="text"):
+        if self.connection is None:
+            return self._link.send_json(obj, mode)
+        return self.connection.send_json_bytes(encode_json(obj), _is_binary(mode))
+
+    def send(self, message):
+        if self.connection is None:
+            return self._link.send(message)
+        kind = message["type"]
+        if kind == "websocket.send":
+            if message.get("text") is not None:
+                return self.connection.send_text(message["text"])
+            return self.connection.send_binary(message["bytes"])
+        if kind == "websocket.accept":
+            return self.connection.accept(message.get("subprotocol"), message.get("headers"))
+        if kind == "websocket.close":
+            return self.connection.close(message.get("code", 1000), message.get("reason"))
+        raise RuntimeError(
+            f"a message of type {kind!r} cannot be sent: expected 'websocket.accept', "
+            "'websocket.send' or 'websocket.close'"
+        )
+
+    def close(self, code=1000, reason=None):
+        if self.connection is None:
+            return self._link.close(code, reason)
+        return self.connection.close(code, reason)
+
+    def ping(self, data=b""):
+        if self.connection is None:
+            return self._link.ping(data)
+        return self.connection.ping(data)
+
+    def send_denial_response(self, status, headers=None, body=b""):
+        if self.connection is None:
+            return self._link.send_denial_response(status, headers, body)
+        return self.connection.deny(status, headers, body)

@@ -1,0 +1,117 @@
+# The WebSocket framing of RFC 6455, without sockets and without a clock.
+#
+# FrameParser turns bytes into events; write_header() and build_frame() turn messages into bytes.
+# Another Cython module reads events with receive() and next_event(); Python reads them with feed().
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "_mask.h" nogil:
+    void fastws_mask(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key, unsigned phase) noexcept
+    unsigned fastws_mask_or(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key, unsigned phase) noexcept
+    unsigned fastws_copy_or(uint8_t *dst, const uint8_t *src, size_t n) noexcept
+    uint32_t fastws_mask_rotate(uint32_t key, unsigned phase) noexcept
+
+cdef extern from "_utf8.h" nogil:
+    ctypedef struct fastws_utf8:
+        uint8_t due
+        uint8_t low
+        uint8_t high
+    void fastws_utf8_reset(fastws_utf8 *state) noexcept
+    int fastws_utf8_feed(fastws_utf8 *state, const uint8_t *p, size_t n) noexcept
+    int fastws_utf8_complete(const fastws_utf8 *state) noexcept
+
+# Opcodes (RFC 6455 section 5.2). They are also the results of FrameParser.next_event().
+cdef enum:
+    OP_CONTINUATION = 0x0
+    OP_TEXT = 0x1
+    OP_BINARY = 0x2
+    OP_CLOSE = 0x8
+    OP_PING = 0x9
+    OP_PONG = 0xA
+
+# The other results of FrameParser.next_event().
+cdef enum:
+    NEED_DATA = -1  # all bytes given were used
+    FAILED = -2  # the peer broke a rule: parser.error says which; nothing more will come
+
+cdef enum:
+    MAX_HEADER = 14  # bytes: 2, a 64-bit length, a masking key
+
+
+cdef class FrameParser:
+    # The methods that return int give an event (an opcode), FAILED, or 0 to go on.
+    # -- set once -----------------------------------------------------------------------------
+    cdef bint expect_masked  # server role: clients mask, and only they (section 5.1)
+    cdef uint64_t max_size  # bytes of a message, inflated; 2^63 - 1 for no limit
+    cdef uint64_t max_wire_size  # payload bytes of a compressed message
+    cdef uint64_t max_fragments  # frames of a message
+    cdef object inflater  # deflate.Inflater if the handshake negotiated it, else None
+    # -- input not used yet -------------------------------------------------------------------
+    cdef bytes chunk  # None when used up, so that an idle connection holds no buffer
+    cdef Py_ssize_t position  # in chunk
+    # -- the frame being read -----------------------------------------------------------------
+    cdef uint8_t head[MAX_HEADER]  # a header that arrived in pieces
+    cdef uint8_t head_have  # bytes in head
+    cdef uint8_t opcode
+    cdef bint fin
+    cdef bint in_payload  # the header is done
+    cdef uint32_t key  # masking key, rotated so that it fits the next payload byte
+    cdef uint64_t remaining  # payload bytes still to come
+    cdef PyObject *control  # owned bytes: a control frame's payload being filled, or NULL
+    cdef Py_ssize_t control_have
+    # -- the message being put together -------------------------------------------------------
+    cdef uint8_t message  # OP_TEXT or OP_BINARY while one is open, else 0
+    cdef bint compressed
+    cdef uint64_t size  # bytes of it so far, inflated
+    cdef uint64_t wire_size  # bytes its frames announced so far, for compressed messages
+    cdef uint64_t fragments  # frames of it so far
+    cdef PyObject *body  # owned bytes, bigger than what is filled; NULL when empty
+    cdef Py_ssize_t body_have
+    cdef fastws_utf8 utf8
+    cdef unsigned high  # non-zero once a byte above 0x7F was seen
+    # -- results ------------------------------------------------------------------------------
+    cdef object payload  # of the last event: str for OP_TEXT, bytes for the others but OP_CLOSE
+    cdef int close_code  # after OP_CLOSE; 1005 if the frame had none
+    cdef str close_reason
+    cdef readonly object error  # codes.Violation after FAILED, else None
+    cdef bint finished  # after CLOSE or an error: all further input is ignored
+
+    cdef int receive(self, object data) except -1
+    cdef int next_event(self) except -3
+    cdef bint has_input(self) noexcept
+    cdef bint at_boundary(self) noexcept
+    cdef object pop_payload(self)
+
+    cdef int _fail(self, str name) except -3
+    cdef int _header(self, const uint8_t *p, Py_ssize_t have) except -3
+    cdef int _check_start(self, uint8_t first, uint8_t second) except -3
+    cdef int _open_frame(self, const uint8_t *p) except -3
+    cdef int _data(self, const uint8_t *p, Py_ssize_t have) except -3
+    cdef int _whole_message(self, const uint8_t *p, size_t n) except -3
+    cdef int _inflate(self, bytes compressed) except -3
+    cdef int _append(self, const uint8_t *p, size_t n, bint masked) except -3
+    cdef int _finish_message(self) except -3
+    cdef int _control(self, const uint8_t *p, Py_ssize_t have) except -3
+    cdef int _close_frame(self, bytes payload) except -3
+    cdef void _consumed(self, size_t n) noexcept
+    cdef void _drop_message(self) noexcept
+    cdef int _reserve(self, Py_ssize_t needed) except -1
+
+
+cdef Py_ssize_t header_size(uint64_t n, bint masked) noexcept nogil
+cdef Py_ssize_t write_header(
+    uint8_t *dst, int opcode, bint fin, bint rsv1, uint64_t n, bint masked, uint32_t key
+) noexcept nogil
+cdef bytes frame(int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bint masked, uint32_t key)
+
+
+cdef class PreparedMessage:
+    cdef readonly object data  # str or bytes, as given
+    cdef int opcode
+    cdef bytes payload
+    cdef bytes plain  # the frame, built on first use
+    cdef dict compressed  # (window bits, level, memory level) -> frame
+
+    cdef bytes plain_frame(self)
+    cdef bytes compressed_frame(self, object deflater)

@@ -1,0 +1,56 @@
+# The rules of a WebSocket connection after its opening handshake, without sockets or a clock.
+#
+# Session is the one implementation of those rules. It writes through emit(), which a subclass may
+# override: Protocol (below) keeps frames in a list; the asyncio connection hands them to a transport.
+
+from libc.stdint cimport uint8_t
+
+from fastws._codec cimport FrameParser
+
+# codes.WebSocketState as C integers.
+cdef enum:
+    CONNECTING = 0
+    CONNECTED = 1
+    CLOSING = 2
+    DISCONNECTED = 3
+
+
+cdef class Session:
+    cdef FrameParser parser  # None until open()
+    cdef bint is_client
+    cdef int state
+    cdef object deflater  # deflate.Deflater if the handshake negotiated it, else None
+    cdef Py_ssize_t threshold  # bytes from which a message is compressed
+    cdef int sent_code  # of our CLOSE; 1005 if it had none, 0 before it is sent
+    cdef str sent_reason
+    # Why no message will follow: the code of the peer's CLOSE, of the violation, or 1006;
+    # 0 as long as messages may come.
+    cdef int end_code
+    cdef str end_reason
+    cdef bint close_received  # end_code is from the peer's CLOSE
+    cdef bint owes_close  # conclude() will send the CLOSE that answers the peer
+
+    cdef int open(self, object limits, object inflater, object deflater, Py_ssize_t threshold) except -1
+    cdef int pull(self) except -3
+    cdef int conclude(self) except -1
+    cdef int send_close(self, int code, str reason) except -1
+    cdef int fail_with(self, int code, str reason) except -1
+    cdef int end_of_input(self) except -1
+    cdef int send_message(self, int opcode, const uint8_t *p, Py_ssize_t n) except -1
+    cdef int send_text_data(self, object data) except -1
+    cdef int send_binary_data(self, object data) except -1
+    cdef int send_control(self, int opcode, bytes payload) except -1
+    # Overridable.
+    cdef int emit(self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n) except -1
+    cdef int answer_ping(self, bytes payload) except -1
+
+
+cdef class Protocol(Session):
+    cdef list outgoing  # bytes; b"" stands for the end of our side of TCP
+    cdef list incoming  # events
+    cdef bint eof_sent
+    cdef bint eof_received
+    cdef int sending  # opcode of a message sent in fragments, 0 if none is open
+
+    cdef int _read(self) except -1
+    cdef int _send_eof(self) except -1

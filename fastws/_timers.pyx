@@ -1,0 +1,129 @@
+"""One timer wheel an event loop: thousands of deadlines, one handle in the loop."""
+
+cdef enum:
+    SLOTS = 512
+
+cdef double TICK = 0.1  # seconds; a deadline is met at most this much late
+
+
+cdef class Timer:
+    """One deadline of one owner. Only the wheel makes them."""
+
+    cdef int start(self, double seconds) except -1:
+        """Call the owner's on_timer() in ``seconds``, instead of at an earlier agreed time."""
+        if self.due:
+            self.wheel.unlink(self)
+        self.wheel.now = self.wheel.loop.time()
+        self.due = self.wheel.now + seconds
+        self.wheel.link(self)
+        return 0
+
+    cdef int stop(self) except -1:
+        if self.due:
+            self.wheel.unlink(self)
+            self.due = 0
+        return 0
+
+
+cdef class TimerWheel:
+    def __init__(self, loop):
+        self.loop = loop
+        self.now = loop.time()
+        self.slots = [None] * SLOTS
+        self.timers = {}
+        self.ending = []
+
+    def schedule(self, owner, double seconds):
+        timer = self.timers.get(owner)
+        if timer is None:
+            timer = self.timers[owner] = self.timer(owner)
+        (<Timer>timer).start(seconds)
+
+    def cancel(self, owner):
+        timer = self.timers.pop(owner, None)
+        if timer is not None:
+            (<Timer>timer).stop()
+
+    cdef Timer timer(self, object owner):
+        cdef Timer timer = Timer.__new__(Timer)
+        timer.wheel = self
+        timer.owner = owner
+        return timer
+
+    cdef int at_step_end(self, object owner) except -1:
+        """Call the owner's on_step_end() once this step of the loop has run."""
+        if not self.ending:
+            self.loop.call_soon(self._end_step)
+        self.ending.append(owner)
+        return 0
+
+    def _end_step(self):
+        ending = self.ending
+        self.ending = []
+        for owner in ending:
+            try:
+                owner.on_step_end()
+            except Exception as error:
+                self._report(owner, error)
+
+    cdef int link(self, Timer timer) except -1:
+        cdef long tick = <long>(timer.due / TICK) + 1
+        cdef Timer first
+        if self.handle is None:
+            self.position = <long>(self.now / TICK)
+            self.handle = self.loop.call_at((self.position + 1) * TICK, self._tick)
+        # A deadline further away than one turn stays in its slot for another.
+        timer.slot = tick % SLOTS
+        first = self.slots[timer.slot]
+        timer.next = first
+        if first is not None:
+            first.previous = timer
+        self.slots[timer.slot] = timer
+        self.scheduled += 1
+        return 0
+
+    cdef int unlink(self, Timer timer) except -1:
+        if timer.previous is None:
+            self.slots[timer.slot] = timer.next
+        else:
+            timer.previous.next = timer.next
+        if timer.next is not None:
+            timer.next.previous = timer.previous
+        timer.previous = None
+        timer.next = None
+        self.scheduled -= 1
+        return 0
+
+    def _tick(self):
+        cdef Timer timer
+        cdef list due = []
+        cdef long target
+        self.handle = None
+        self.now = self.loop.time()
+        target = <long>(self.now / TICK)
+        # After a stall of the loop each slot is looked at once, however long it was.
+        self.position = max(self.position, target - SLOTS)
+        while self.position < target:
+            self.position += 1
+            timer = self.slots[self.position % SLOTS]
+            while timer is not None:
+                if timer.due <= self.now:
+                    due.append(timer)
+                timer = timer.next
+        for timer in due:
+            # An owner's callback may have stopped or restarted another one's timer.
+            if timer.due and timer.due <= self.now:
+                timer.stop()
+                if self.timers.get(timer.owner) is timer:
+                    del self.timers[timer.owner]
+                try:
+                    timer.owner.on_timer()
+                except Exception as error:
+                    self._report(timer.owner, error)
+        if self.scheduled and self.handle is None:
+            self.handle = self.loop.call_at((self.position + 1) * TICK, self._tick)
+
+    def _report(self, owner, error):
+        self.loop.call_exception_handler(
+            {"message": f"unhandled exception in a timer of {owner!r}", "exception": error}
+        )
