@@ -12,7 +12,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
-PIP := PYTHONWARNINGS="ignore:Editable installation" $(PY) -m pip --disable-pip-version-check --quiet
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST := $(PY) -m pytest
 
 PYX := $(wildcard fastws/_*.pyx)
@@ -65,7 +65,8 @@ bench: build $(VENV)/.dev ## Measure CPU per message against a plain TCP echo
 
 dist: $(VENV)/.dev ## Build the sdist and the wheel, and try both in empty environments
 	rm -rf dist
-	$(PY) -m build --outdir dist .
+	@mkdir -p build
+	$(PY) -m build --outdir dist . > build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
 	$(PY) tools/check_dist.py dist
 
 clean: ## Remove everything that is built, .venv excepted

@@ -1,6 +1,7 @@
 # What receive_…() and send_…() return: objects that `await`, create_task() and gather() accept, and
 # that cost neither an allocation nor an exception where nothing has to be waited for.
 
+cimport cython
 from cpython.object cimport PyObject
 
 
@@ -11,10 +12,12 @@ cdef class Awaitable:
     cdef int abandon(self) except -1
 
 
+@cython.final
 cdef class Ready(Awaitable):
     pass
 
 
+@cython.final
 cdef class Waiting(Awaitable):
     cdef object future  # yielded until it is done; its result is the awaitable's
 

@@ -3,6 +3,7 @@
 # FrameParser turns bytes into events; write_header() and build_frame() turn messages into bytes.
 # Another Cython module reads events with receive() and next_event(); Python reads them with feed().
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -39,6 +40,7 @@ cdef enum:
     MAX_HEADER = 14  # bytes: 2, a 64-bit length, a masking key
 
 
+@cython.final
 cdef class FrameParser:
     # The methods that return int give an event (an opcode), FAILED, or 0 to go on.
     # -- set once -----------------------------------------------------------------------------
@@ -97,6 +99,7 @@ cdef class FrameParser:
     cdef void _consumed(self, size_t n) noexcept
     cdef void _drop_message(self) noexcept
     cdef int _reserve(self, Py_ssize_t needed) except -1
+    cdef int _resize(self, Py_ssize_t size) except -1
 
 
 cdef Py_ssize_t header_size(uint64_t n, bint masked) noexcept nogil

@@ -10,6 +10,8 @@ from fastws.codes import MAX_CONTROL_PAYLOAD, VIOLATIONS, is_valid_close_code
 from fastws.events import Close, Ping, Pong
 from fastws.limits import DEFAULT_LIMITS
 
+__all__ = ["FrameParser", "PreparedMessage", "build_frame"]
+
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     void *PyUnicode_DATA(object text)
@@ -189,7 +191,7 @@ cdef class FrameParser:
                 return self._fail("UNEXPECTED_CONTINUATION")
         elif self.message != 0:
             return self._fail("EXPECTED_CONTINUATION")
-        if bool(second & MASK) != self.expect_masked:  # section 5.1
+        if ((second & MASK) != 0) != self.expect_masked:  # section 5.1
             return self._fail("UNMASKED_FRAME" if self.expect_masked else "MASKED_FRAME")
         return 0
 
@@ -297,17 +299,22 @@ cdef class FrameParser:
     cdef int _inflate(self, bytes compressed) except -3:
         """Inflate what has arrived of a message; ``None`` in its place ends the message."""
         cdef bytes plain
+        cdef int outcome = 0
         room = -1 if self.max_size == NO_LIMIT else self.max_size - self.size
         try:
             if compressed is None:
-                plain = self.inflater.finish(room)
-            else:
-                plain = self.inflater.inflate(compressed, room)
+                self.inflater.finish(room)
+                return 0
+            # Each piece goes where it belongs before the next is made: a bomb never exists twice.
+            for plain in self.inflater.pieces(compressed, room):
+                outcome = self._append(
+                    <const uint8_t *>PyBytes_AS_STRING(plain), PyBytes_GET_SIZE(plain), False
+                )
+                if outcome == FAILED:
+                    break
         except ValueError as error:
             return self._fail(error.violation)
-        return self._append(
-            <const uint8_t *>PyBytes_AS_STRING(plain), PyBytes_GET_SIZE(plain), False
-        )
+        return outcome
 
     cdef int _append(self, const uint8_t *p, size_t n, bint masked) except -3:
         """Add payload to the message under way; text is validated as it arrives (section 8.1)."""
@@ -332,10 +339,10 @@ cdef class FrameParser:
         return 0
 
     cdef int _reserve(self, Py_ssize_t needed) except -1:
-        """Room for ``needed`` bytes in all, at most twice what has arrived: a header reserves
-        nothing, however long the payload it announces."""
+        """Room for ``needed`` bytes in all, at most twice what has arrived and what the message
+        may become: a header reserves nothing, however long the payload it announces."""
         cdef Py_ssize_t size
-        cdef uint64_t whole
+        cdef uint64_t whole = self.max_size
         if self.body == NULL:
             size = SMALLEST_BODY if needed < SMALLEST_BODY else needed
         elif needed <= PyBytes_GET_SIZE(<object>self.body):
@@ -344,12 +351,19 @@ cdef class FrameParser:
             size = max(needed, 2 * PyBytes_GET_SIZE(<object>self.body))
         if self.fin and not self.compressed:
             whole = <uint64_t>self.body_have + self.remaining
-            if <uint64_t>size > whole:
-                size = <Py_ssize_t>whole
+        if <uint64_t>size > whole:
+            size = <Py_ssize_t>whole
         if self.body == NULL:
             self.body = PyBytes_New(NULL, size)
-        else:
-            _PyBytes_Resize(&self.body, size)
+            return 0
+        return self._resize(size)
+
+    cdef int _resize(self, Py_ssize_t size) except -1:
+        # Out of memory, _PyBytes_Resize frees what it has: then nothing is filled any more.
+        cdef Py_ssize_t have = self.body_have
+        self.body_have = 0
+        _PyBytes_Resize(&self.body, size)
+        self.body_have = have
         return 0
 
     cdef int _finish_message(self) except -3:
@@ -372,7 +386,7 @@ cdef class FrameParser:
         elif self.body == NULL:
             self.payload = b""
         else:
-            _PyBytes_Resize(&self.body, self.body_have)
+            self._resize(self.body_have)
             self.payload = <object>self.body
         self._drop_message()
         return kind

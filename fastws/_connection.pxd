@@ -3,12 +3,14 @@
 # A connection belongs to the thread of its loop. It is the transport's protocol from start() on; its
 # rules are Session's. References in a circle (transport, task, timer) are cut in connection_lost().
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport Awaitable
 from fastws._protocol cimport Session
 from fastws._timers cimport Timer, TimerWheel
+from fastws._waking cimport Waiter
 
 # What a receive wants of the next message.
 cdef enum:
@@ -20,6 +22,7 @@ cdef enum:
     WANT_ITEM = 5  # either kind, as it is; the end stops an iteration
 
 
+@cython.final
 cdef class Connection(Session):
     # -- given once ---------------------------------------------------------------------------
     cdef readonly object loop
@@ -37,7 +40,7 @@ cdef class Connection(Session):
     cdef object extra_headers  # for the response, None once it is sent
     cdef object on_lost
     cdef readonly str subprotocol
-    cdef unsigned long thread
+    cdef void *thread  # whose calls are allowed
     cdef unsigned long long serial
     cdef object __weakref__
     # -- transport ----------------------------------------------------------------------------
@@ -59,6 +62,7 @@ cdef class Connection(Session):
     cdef bint stalled  # the queue is full: input waits undecoded, or in the kernel
     cdef bint decoding
     cdef Receive receiver  # the one that waits, or None
+    cdef Waiter waiter  # what its task waits on; None before the first wait
     cdef Receive spare  # used again by the next receive if nobody else holds it
     # -- the writer ---------------------------------------------------------------------------
     cdef PyObject *gathered  # owned bytes of GATHER: frames of this step, or NULL
@@ -118,20 +122,23 @@ cdef class Connection(Session):
     cdef object deny(self, int status, object headers, object body)
 
 
+@cython.final
 cdef class Receive(Awaitable):
     cdef Connection connection  # None once the receive is over
     cdef int want
     cdef object timeout  # seconds or None
-    cdef object future  # what the task waits for; None while it does not
+    cdef bint waiting  # as the connection's receiver
     cdef object alarm  # the loop's handle for the timeout
     cdef bint timed_out
 
     cdef object _convert(self, object item)
     cdef int _wait(self, PyObject **result) except -1
+    cdef int _yield(self, PyObject **result) except -1
     cdef int _detach(self) except -1
 
 
 # A send above the write buffer's mark, or a close() before the closing handshake is done.
+@cython.final
 cdef class Pause(Awaitable):
     cdef Connection connection
     cdef bint closing

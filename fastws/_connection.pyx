@@ -9,7 +9,6 @@ from http import HTTPStatus
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
-from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
@@ -55,7 +54,18 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     int PyUnicode_KIND(object text)
-    Py_ssize_t Py_REFCNT(object thing)
+    Py_ssize_t Py_REFCNT(PyObject *thing)
+
+cdef extern from *:
+    """
+    /* The thread state tells threads apart as the thread's number does, without a call. */
+    #if PY_VERSION_HEX >= 0x030D0000
+    #define fastws_thread() ((void *)PyThreadState_GetUnchecked())
+    #else
+    #define fastws_thread() ((void *)_PyThreadState_UncheckedGet())
+    #endif
+    """
+    void *fastws_thread() noexcept
 
 cdef enum:
     GATHER = 4096  # bytes: frames of one step are written together up to here
@@ -107,7 +117,7 @@ cdef class Connection(Session):
         global _serial
         _serial += 1
         self.serial = _serial
-        self.thread = PyThread_get_thread_ident()
+        self.thread = fastws_thread()
         self.transport = transport
         self.upgrade = upgrade
         self.head = head
@@ -159,7 +169,7 @@ cdef class Connection(Session):
         return STATES[self.state]
 
     cdef int check_thread(self) except -1:
-        if PyThread_get_thread_ident() != self.thread:
+        if fastws_thread() != self.thread:
             raise RuntimeError(
                 "a WebSocket belongs to the thread of its event loop: from another thread use "
                 "asyncio.run_coroutine_threadsafe() or loop.call_soon_threadsafe()"
@@ -439,8 +449,8 @@ cdef class Connection(Session):
         self.queued_bytes = 0
 
     cdef int _wake(self) except -1:
-        if self.receiver is not None and not self.receiver.future.done():
-            self.receiver.future.set_result(None)
+        if self.receiver is not None:
+            self.waiter.wake()
         return 0
 
     cdef bint _is_over(self) noexcept:
@@ -479,7 +489,7 @@ cdef class Connection(Session):
         cdef Receive receive
         self.check_thread()
         self.check_accepted()
-        if self.spare is not None and Py_REFCNT(self.spare) == 1:
+        if self.spare is not None and Py_REFCNT(<PyObject *>self.spare) == 1:
             receive = self.spare
         else:
             receive = self.spare = Receive.__new__(Receive)
@@ -553,7 +563,7 @@ cdef class Connection(Session):
             self.gathered_size = 0
             if not self.flush_due:
                 self.flush_due = True
-                self.timers.at_step_end(self)
+                self.timers.step.at_end(self)
         target = <uint8_t *>PyBytes_AS_STRING(<object>self.gathered) + self.gathered_size
         target += write_header(target, opcode, fin, rsv1, n, False, 0)
         memcpy(target, p, n)
@@ -843,11 +853,12 @@ cdef class Receive(Awaitable):
         cdef Connection connection = self.connection
         if connection is None:
             raise RuntimeError("this receive was awaited before: call receive again")
-        if self.future is not None:
-            if not self.future.done():
-                return yield_future(self.future, result)
+        if self.waiting:
+            if not (connection.count or connection._is_over() or self.timed_out):
+                # Resumed by something else than the connection: wait on.
+                return self._yield(result)
             self._detach()
-        if connection.receiver is not None:
+        elif connection.receiver is not None:
             raise RuntimeError(
                 "another task waits for a message of this WebSocket: one at a time may receive"
             )
@@ -885,11 +896,19 @@ cdef class Receive(Awaitable):
         if self.timed_out:
             self.connection = None
             raise RECEIVE_TIMEOUT(f"no message arrived within {self.timeout} s")
-        self.future = connection.loop.create_future()
+        self.waiting = True
         connection.receiver = self
-        if self.timeout is not None and self.alarm is None:
+        if self.timeout is not None:
             self.alarm = connection.loop.call_later(self.timeout, self._on_timeout)
-        return yield_future(self.future, result)
+        return self._yield(result)
+
+    cdef int _yield(self, PyObject **result) except -1:
+        """Yield the connection's Waiter to the task, as Future.__await__ yields itself."""
+        cdef Connection connection = self.connection
+        if connection.waiter is None:
+            connection.waiter = connection.timers.step.waiter()
+        connection.waiter._asyncio_future_blocking = True
+        return give(connection.waiter, result)
 
     cdef object _convert(self, object item):
         cdef bint is_text = type(item) is str
@@ -919,8 +938,9 @@ cdef class Receive(Awaitable):
 
     cdef int _detach(self) except -1:
         """No longer the one that waits."""
-        self.future = None
+        self.waiting = False
         self.connection.receiver = None
+        self.connection.waiter.forget()
         if self.alarm is not None:
             self.alarm.cancel()
             self.alarm = None
@@ -928,15 +948,15 @@ cdef class Receive(Awaitable):
 
     cdef int abandon(self) except -1:
         # Cancelled: a message that has woken this receive stays in the queue.
-        if self.future is not None:
+        if self.waiting:
             self._detach()
         self.connection = None
         return 0
 
     def _on_timeout(self):
         self.timed_out = True
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
+        if self.waiting:
+            self.connection._wake()
 
 
 cdef class Pause(Awaitable):

@@ -5,7 +5,7 @@
 
 from libc.stdint cimport uint8_t
 
-from fastws._codec cimport FrameParser
+from fastws._codec cimport FrameParser, fastws_utf8
 
 # codes.WebSocketState as C integers.
 cdef enum:
@@ -46,11 +46,14 @@ cdef class Session:
 
 
 cdef class Protocol(Session):
+    cdef object limits  # limits.Limits, for open()
     cdef list outgoing  # bytes; b"" stands for the end of our side of TCP
     cdef list incoming  # events
     cdef bint eof_sent
     cdef bint eof_received
-    cdef int sending  # opcode of a message sent in fragments, 0 if none is open
+    cdef int sending  # OP_TEXT or OP_BINARY while a message is sent in fragments, else 0
+    cdef fastws_utf8 sent_utf8  # of the text message sent in fragments
 
     cdef int _read(self) except -1
+    cdef int _send_fragment(self, int kind, int opcode, object data, bint fin) except -1
     cdef int _send_eof(self) except -1

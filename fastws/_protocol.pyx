@@ -28,6 +28,8 @@ from fastws.codes import MAX_CONTROL_PAYLOAD, WebSocketState, encode_close
 from fastws.events import Close, Ping, Pong
 from fastws.limits import DEFAULT_LIMITS
 
+__all__ = ["Protocol", "Session"]
+
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
@@ -240,14 +242,36 @@ cdef uint32_t new_masking_key() except? 0:
     return key
 
 
+def _forget_keys():
+    """A forked process must not use the keys that its parent is going to use as well."""
+    global _key_pool, _key_position
+    _key_pool = b""
+    _key_position = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_keys)
+
+
 cdef class Protocol(Session):
     def __cinit__(self):
         self.outgoing = []
         self.incoming = []
 
-    def __init__(self, *, client=False, limits=DEFAULT_LIMITS, inflater=None, deflater=None, threshold=0):
+    def __init__(
+        self,
+        *,
+        client=False,
+        limits=DEFAULT_LIMITS,
+        inflater=None,
+        deflater=None,
+        threshold=0,
+        connecting=False,
+    ):
         self.is_client = client
-        self.open(limits, inflater, deflater, threshold)
+        self.limits = limits
+        if not connecting:
+            self.open(limits, inflater, deflater, threshold)
 
     @property
     def state(self):
@@ -268,13 +292,20 @@ cdef class Protocol(Session):
     def receive_data(self, data):
         if self.eof_received:
             raise RuntimeError("receive_data() after receive_eof(): the peer's side has ended")
-        if self.parser is None:
-            raise RuntimeError("the opening handshake is not done: frames cannot be read yet")
-        self.parser.receive(data)
-        self._read()
+        if self.state == CONNECTING:
+            data = data if type(data) is bytes else bytes(memoryview(data))
+            if data:
+                self._receive_handshake(data)
+        elif self.parser is not None:  # after a failed handshake no byte means anything
+            self.parser.receive(data)
+            self._read()
 
     def receive_eof(self):
+        if self.eof_received:
+            return
         self.eof_received = True
+        if self.state == CONNECTING:
+            self._receive_handshake(b"")
         self.end_of_input()
 
     def events_received(self):
@@ -316,25 +347,25 @@ cdef class Protocol(Session):
         return outgoing
 
     def send_text(self, data, *, bint fin=True):
-        self._check_open(OP_TEXT)
+        self._check_no_message_open()
         if fin:
             self.send_text_data(data)
         else:
-            self._fragment(
-                OP_TEXT, data.encode("utf-8") if isinstance(data, str) else _binary(data), False
-            )
+            fastws_utf8_reset(&self.sent_utf8)
+            self._send_fragment(OP_TEXT, OP_TEXT, data, False)
 
     def send_bytes(self, data, *, bint fin=True):
-        self._check_open(OP_BINARY)
+        self._check_no_message_open()
         if fin:
             self.send_binary_data(data)
         else:
-            self._fragment(OP_BINARY, _binary(data), False)
+            self._send_fragment(OP_BINARY, OP_BINARY, data, False)
 
     def send_continuation(self, data, *, bint fin):
-        self._check_open(OP_CONTINUATION)
-        payload = data.encode("utf-8") if isinstance(data, str) else _binary(data)
-        self._fragment(OP_CONTINUATION, payload, fin)
+        self._check_sendable()
+        if self.sending == 0:
+            raise RuntimeError("there is no message to continue: begin one with fin=False")
+        self._send_fragment(self.sending, OP_CONTINUATION, data, fin)
 
     def send_ping(self, data=b""):
         self._check_sendable()
@@ -346,6 +377,11 @@ cdef class Protocol(Session):
 
     def close(self, code=1000, reason=""):
         encode_close(code, reason)
+        if self.state == CONNECTING:
+            raise RuntimeError(
+                "the opening handshake is not done, so there is no CLOSE yet: a server calls "
+                "reject(), a client fail()"
+            )
         if self.owes_close:
             self.conclude()
         else:
@@ -353,15 +389,11 @@ cdef class Protocol(Session):
 
     def fail(self, code, reason=""):
         encode_close(code, reason)
-        self.parser.finished = True
-        self.fail_with(code, reason)
-
-    def _check_open(self, int opcode):
-        self._check_sendable()
-        if opcode == OP_CONTINUATION and self.sending == 0:
-            raise RuntimeError("there is no message to continue: begin one with fin=False")
-        if opcode != OP_CONTINUATION and self.sending != 0:
-            raise RuntimeError("a fragmented message is open: finish it with send_continuation()")
+        if self.state == CONNECTING:
+            self._give_up()
+        elif self.parser is not None:
+            self.parser.finished = True
+            self.fail_with(code, reason)
 
     def _check_sendable(self):
         if self.state != CONNECTED:
@@ -369,15 +401,30 @@ cdef class Protocol(Session):
                 f"the connection is {STATES[self.state].name}: only a CONNECTED one can send"
             )
 
-    def _fragment(self, int opcode, bytes payload, bint fin):
-        self.sending = 0 if fin else OP_TEXT
-        self.emit(
-            opcode,
-            fin,
-            False,
-            <const uint8_t *>PyBytes_AS_STRING(payload),
-            PyBytes_GET_SIZE(payload),
-        )
+    def _check_no_message_open(self):
+        self._check_sendable()
+        if self.sending != 0:
+            raise RuntimeError("a fragmented message is open: finish it with send_continuation()")
+
+    cdef int _send_fragment(self, int kind, int opcode, object data, bint fin) except -1:
+        """One frame of a message of ``kind``; fragments are not compressed."""
+        cdef fastws_utf8 utf8 = self.sent_utf8
+        cdef bytes payload
+        cdef const uint8_t *p
+        if kind == OP_TEXT and isinstance(data, str):
+            payload = data.encode("utf-8")
+        else:
+            payload = _binary(data)
+        p = <const uint8_t *>PyBytes_AS_STRING(payload)
+        if kind == OP_TEXT:
+            # A fragment may end inside a code point, a message may not (section 5.6).
+            if fastws_utf8_feed(&utf8, p, PyBytes_GET_SIZE(payload)) < 0 or (
+                fin and not fastws_utf8_complete(&utf8)
+            ):
+                raise ValueError("the fragments of the text message are not valid UTF-8")
+            self.sent_utf8 = utf8
+        self.sending = 0 if fin else kind
+        return self.emit(opcode, fin, False, p, PyBytes_GET_SIZE(payload))
 
     cdef int _send_eof(self) except -1:
         if not self.eof_sent:
@@ -392,3 +439,21 @@ cdef class Protocol(Session):
         cdef uint32_t key = new_masking_key() if self.is_client else 0
         self.outgoing.append(frame(opcode, fin, rsv1, p, n, self.is_client, key))
         return 0
+
+    # -- for the subclasses that do the opening handshake -------------------------------------
+
+    def _receive_handshake(self, bytes data):
+        raise NotImplementedError("a subclass that starts CONNECTING reads the handshake itself")
+
+    def _report(self, event):
+        self.incoming.append(event)
+
+    def _queue(self, bytes data):
+        self.outgoing.append(data)
+
+    def _connect(self, inflater=None, deflater=None, threshold=0):
+        self.open(self.limits, inflater, deflater, threshold)
+
+    def _give_up(self):
+        self.end_of_input()
+        self._send_eof()

@@ -1,6 +1,10 @@
 # One timer wheel an event loop: thousands of deadlines, one handle in the loop.
 
+cimport cython
+from fastws._waking cimport LoopStep
 
+
+@cython.final
 cdef class Timer:
     cdef TimerWheel wheel
     cdef object owner  # its on_timer() is called; also what keeps it alive while scheduled
@@ -13,17 +17,17 @@ cdef class Timer:
     cdef int stop(self) except -1
 
 
+@cython.final
 cdef class TimerWheel:
     cdef readonly object loop
+    cdef LoopStep step
     cdef readonly double now  # the loop's clock at the last tick or schedule, in seconds
     cdef readonly int scheduled  # timers waiting
     cdef list slots  # the first Timer of each, or None
     cdef long position  # ticks since the clock's zero that are done
     cdef object handle  # the loop's handle for the next tick, None while nothing waits
     cdef dict timers  # owner -> Timer, for schedule() and cancel()
-    cdef list ending  # owners whose on_step_end() is due
 
     cdef Timer timer(self, object owner)
     cdef int link(self, Timer timer) except -1
     cdef int unlink(self, Timer timer) except -1
-    cdef int at_step_end(self, object owner) except -1

@@ -1,5 +1,7 @@
 """One timer wheel an event loop: thousands of deadlines, one handle in the loop."""
 
+from fastws._waking cimport LoopStep
+
 cdef enum:
     SLOTS = 512
 
@@ -30,8 +32,8 @@ cdef class TimerWheel:
         self.loop = loop
         self.now = loop.time()
         self.slots = [None] * SLOTS
+        self.step = LoopStep(loop)
         self.timers = {}
-        self.ending = []
 
     def schedule(self, owner, double seconds):
         timer = self.timers.get(owner)
@@ -49,22 +51,6 @@ cdef class TimerWheel:
         timer.wheel = self
         timer.owner = owner
         return timer
-
-    cdef int at_step_end(self, object owner) except -1:
-        """Call the owner's on_step_end() once this step of the loop has run."""
-        if not self.ending:
-            self.loop.call_soon(self._end_step)
-        self.ending.append(owner)
-        return 0
-
-    def _end_step(self):
-        ending = self.ending
-        self.ending = []
-        for owner in ending:
-            try:
-                owner.on_step_end()
-            except Exception as error:
-                self._report(owner, error)
 
     cdef int link(self, Timer timer) except -1:
         cdef long tick = <long>(timer.due / TICK) + 1

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fastws.datastructures import Receive, Scope, Send, State
 from fastws.exceptions import HTTPException
-from fastws.parameters import is_async, name_of
+from fastws.parameters import name_of
 from fastws.requests import Request, route_path
 from fastws.responses import PlainTextResponse, Response, error_response, to_response
 from fastws.routing import AnyRoute, APIRouter, APIWebSocketRoute, Route, RouteTable
@@ -247,5 +247,5 @@ class FastWS(APIRouter):
 
 async def _run(handler: Callable[[], Any]) -> None:
     result = handler()
-    if is_async(handler) or inspect.isawaitable(result):
+    if inspect.isawaitable(result):
         await result

@@ -10,9 +10,11 @@ from typing import Any, NoReturn
 
 import click
 
-from fastws import __version__
+from fastws import __version__, server
 from fastws.config import GROUPS, OPTIONS, Config, ConfigError, options_from_environment
+from fastws.importer import ApplicationError
 from fastws.options import FLAG, SWITCH, Option
+from fastws.sockets import BindError
 
 __all__ = ["main"]
 
@@ -73,24 +75,19 @@ def _run(app: str, **typed: Any) -> None:
             switched_off = name.startswith("no_")
             given[name.removeprefix("no_")] = "off" if switched_off else value
     try:
-        config = Config.from_options(app, options_from_environment(os.environ) | given)
-    except ConfigError as error:
-        _fail(str(error), status=2)
-    try:
-        from fastws import server
-        from fastws.importer import ApplicationError
-    except ImportError as error:
-        _fail(_missing_extension(error))
-    try:
-        server.run(config)
+        server.run(Config.from_options(app, options_from_environment(os.environ) | given))
     except ConfigError as error:
         _fail(str(error), status=2)
     except ApplicationError as error:
         if error.__cause__ is not None:
             _print_traceback(error.__cause__)
         _fail(str(error))
-    except server.BindError as error:
+    except BindError as error:
         _fail(str(error))
+    except Exception as error:
+        _print_traceback(error)
+        kind = f"{type(error).__name__}: {error}"
+        _fail(f"the application failed to start or to stop: {kind}")
 
 
 main.add_command(
@@ -106,10 +103,6 @@ main.add_command(
 def _fail(sentence: str, status: int = 1) -> NoReturn:
     click.echo(f"fastws: {sentence}", err=True)
     sys.exit(status)
-
-
-def _missing_extension(error: ImportError) -> str:
-    return f"the extension module cannot be imported ({error}): build it, or install fastws again"
 
 
 def _print_traceback(error: BaseException) -> None:

@@ -363,9 +363,6 @@ class State:
         object.__setattr__(self, "_values", {} if values is None else values)
 
     def __getattr__(self, name: str) -> Any:
-        # While it is being copied or unpickled there is no "_values" yet to look into.
-        if name == "_values":
-            raise AttributeError(name)
         try:
             return self._values[name]
         except KeyError:
@@ -397,6 +394,9 @@ class State:
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def __reduce__(self) -> tuple[type[State], tuple[dict[str, Any]]]:
+        return type(self), (dict(self._values),)
 
     def __repr__(self) -> str:
         return f"State({self._values!r})"

@@ -12,7 +12,7 @@ import threading
 
 # The one place to change for another zlib with the same interface, such as zlib_ng.zlib_ng.
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -341,17 +341,26 @@ class Inflater:
                 Negative for no limit.
 
         Returns:
-            At most ``room`` bytes, which may be none. Its memory while at work is that, 64 KiB and
-            the state of zlib; joining a result of several pieces takes its size once more.
+            At most ``room`` bytes, which may be none. More than 32 KiB of them are joined from
+            pieces, which takes their size in memory twice for a moment; :meth:`pieces` does not.
 
         Raises:
             InflateOverflow: the data goes on beyond ``room``; nothing beyond it was kept.
             InflateError: the data is corrupt.
             TooManyFinalBlocks: more than 1,024 in this message.
         """
+        pieces = list(self.pieces(chunk, room))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def pieces(self, chunk: bytes | bytearray | memoryview, room: int) -> Iterator[bytes]:
+        """Decompress as :meth:`inflate` does, in pieces of at most 32 KiB.
+
+        Take all of them: what was not taken is missing from the message. A caller that puts each
+        where it belongs before it takes the next needs the room for the message, 64 KiB, and the
+        state of zlib.
+        """
         limit = sys.maxsize - 1 if room < 0 else room
         view = memoryview(chunk)
-        pieces: list[bytes] = []
         have = 0
         for start in range(0, len(view), SLICE):
             data: bytes | memoryview = view[start : start + SLICE]
@@ -373,13 +382,11 @@ class Inflater:
                     have += len(piece)
                     if have > limit:
                         self._drop()
-                        # The exception's traceback would keep them alive.
-                        pieces.clear()
                         raise InflateOverflow(f"the message inflates to more than {room} bytes")
-                    pieces.append(piece)
+                    yield piece
                 if stream.eof:
-                    # A final block ends zlib's stream, not the message (RFC 7692 section 7.2.3.4
-                    # sends one in each message): the rest begins another stream.
+                    # A final block ends zlib's stream, but not the message (RFC 7692 section
+                    # 7.2.3.4 has one in each): what is left begins another stream.
                     data = stream.unused_data
                     self._end_stream()
                 elif len(piece) == wanted:
@@ -387,7 +394,6 @@ class Inflater:
                     data = stream.unconsumed_tail
                 else:
                     break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def finish(self, room: int) -> bytes:
         """Complete the message (RFC 7692 section 7.2.2); the next ``inflate`` begins another.
@@ -470,6 +476,16 @@ class Deflater:
         self._settings = (window_bits, level, mem_level)
         self._context_takeover = context_takeover
         self._stream: zlib._Compress | None = None
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Deflaters without context takeover that have this in common make the same bytes."""
+        return self._settings
+
+    @property
+    def context_takeover(self) -> bool:
+        """Whether a message refers to the ones before it."""
+        return self._context_takeover
 
     def compress(self, payload: bytes | bytearray | memoryview) -> bytes:
         """The payload of the one or more frames that carry ``payload`` (RFC 7692 section 7.2.1)."""

@@ -26,7 +26,7 @@ from fastws.handshake import (
 )
 from fastws.handshake import Request as RequestHead
 from fastws.hub import Hub
-from fastws.logs import access_log, log, printable
+from fastws.logs import access_log, log, peer_name, printable
 from fastws.requests import Request, build_scope
 from fastws.responses import Response
 from fastws.responses import error_response as http_error_response
@@ -88,6 +88,9 @@ class HTTPProtocol(asyncio.Protocol):
         hub.requests.add(self)
         if turned_away > MAX_TURNED_AWAY:
             self._transport.abort()
+        elif hub.draining:
+            # Accepted just before the listening sockets were closed.
+            self._refuse(HandshakeError(503, "the server is stopping"))
         elif turned_away > 0:
             self._refuse(HandshakeError(503, "the server has all the connections it may have"))
         else:
@@ -193,8 +196,6 @@ class HTTPProtocol(asyncio.Protocol):
         frames of a connection that exists.
         """
         hub = self._hub
-        if self._last_response:
-            raise HandshakeError(503, "the server is stopping")
         found = hub.app.find_websocket(head.path)
         if found is None:
             raise HandshakeError(404, "nothing is served at this path")
@@ -214,12 +215,12 @@ class HTTPProtocol(asyncio.Protocol):
             limits=config.limits,
             deflate=config.deflate,
             client=_address(transport, "peername"),
-            server=_address(transport, "sockname"),
+            server=hub.shared_address(_address(transport, "sockname")),
             secure=config.ssl_context is not None,
             root_path=config.root_path,
             lifespan_state=hub.lifespan_state,
             extra_headers=hub.response_headers(),
-            on_lost=hub.connection_lost,
+            on_lost=hub.on_lost,
         )
         ws = WebSocket._from_connection(connection, hub.app, path_params)
         try:
@@ -293,7 +294,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def _send(self, response: bytes) -> None:
         self._answered += 1
-        self._transport.write(response)
+        self._write(response)
         if self._last_response or (self._peer_done and not self._pipelined):
             self._leave()
         elif self._writable:
@@ -307,6 +308,8 @@ class HTTPProtocol(asyncio.Protocol):
         self._set_deadline(self._hub.config.timeout_keep_alive)
 
     def _next_request(self) -> None:
+        if self._transport.is_closing():
+            return
         self._phase = Phase.READING
         self._heard = False
         self._reader = HeadReader(self._hub.config.limits)
@@ -329,14 +332,21 @@ class HTTPProtocol(asyncio.Protocol):
         self._last_response = True
         headers = [*error.headers, *self._hub.response_headers()]
         answer = HandshakeError(error.status, error.message, headers)
-        self._transport.write(error_response(answer))
+        self._write(error_response(answer))
         self._leave()
+
+    def _write(self, response: bytes) -> None:
+        # uvloop raises on a transport that has failed and whose loss is not reported yet.
+        if not self._transport.is_closing():
+            self._transport.write(response)
 
     def _leave(self) -> None:
         """Close once the peer has seen the last response."""
         self._phase = Phase.LEAVING
         self._pipelined.clear()
         transport = self._transport
+        if transport.is_closing():
+            return
         if self._peer_done or not transport.can_write_eof():
             transport.close()
         else:
@@ -352,8 +362,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._hub.timers.schedule(self, LINGER)
 
     def _peer(self) -> str:
-        address = _address(self._transport, "peername")
-        return "-" if address is None else f"{address[0]}:{address[1]}"
+        return peer_name(_address(self._transport, "peername"))
 
 
 def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastws._timers import TimerWheel
 from fastws.app import FastWS
 from fastws.config import Config
-from fastws.logs import access_log, printable
+from fastws.logs import access_log, peer_name, printable
 
 if TYPE_CHECKING:
     from fastws._connection import Connection
@@ -48,6 +48,9 @@ class Hub:
         self.connections: set[Connection] = set()
         # Handlers that still run although their connection is gone.
         self.orphans: set[asyncio.Task[Any]] = set()
+        # Objects that all connections would else have a copy of.
+        self.on_lost = self.connection_lost
+        self._addresses: dict[tuple[str, int], tuple[str, int]] = {}
         self._on_empty: asyncio.Future[None] | None = None
         self._headers: list[tuple[str, str]] = []
         self._headers_second = -1
@@ -69,10 +72,14 @@ class Hub:
             self._headers, self._headers_second = headers, second
         return self._headers
 
+    def shared_address(self, address: tuple[str, int] | None) -> tuple[str, int] | None:
+        """One object for each address of this server, however many connections have it."""
+        return None if address is None else self._addresses.setdefault(address, address)
+
     def upgraded(self, protocol: HTTPProtocol, connection: Connection) -> None:
         """Count ``connection`` in the place of ``protocol``."""
         if self.config.access_log:
-            log_connection(connection, "opened")
+            log_connection(connection, "begins")
         self.requests.discard(protocol)
         self.connections.add(connection)
 
@@ -85,7 +92,7 @@ class Hub:
         """Forget a WebSocket; its handler may still be at work."""
         self.connections.discard(connection)
         if self.config.access_log:
-            log_connection(connection, f"closed {connection.close_code}")
+            log_connection(connection, f"ended {connection.close_code}")
         task = connection.task
         if task is not None and not task.done():
             self.orphans.add(task)
@@ -130,6 +137,4 @@ class Hub:
 def log_connection(connection: Connection, event: str) -> None:
     """Write a line about a WebSocket; its head keeps the target, so that nothing else has to."""
     target = connection.head.split(b" ", 2)[1].decode("latin-1")
-    client = connection.client
-    peer = "-" if client is None else f"{client[0]}:{client[1]}"
-    access_log.info('%s "WebSocket %s" %s', peer, printable(target), event)
+    access_log.info('%s "WebSocket %s" %s', peer_name(connection.client), printable(target), event)

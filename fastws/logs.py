@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["access_log", "configure_logging", "log", "printable"]
+__all__ = ["access_log", "configure_logging", "log", "peer_name", "printable"]
 
 log = logging.getLogger("fastws")
 """What the server says about itself and about failures."""
@@ -29,6 +29,14 @@ def printable(text: str) -> str:
         else '\\"'
         for character in text
     )
+
+
+def peer_name(address: tuple[str, int] | None) -> str:
+    """A peer's address for a line; ``-`` if it has none, as on a Unix socket."""
+    if address is None:
+        return "-"
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def configure_logging(level: str) -> None:

@@ -47,6 +47,8 @@ class Server:
         """Where it listens, with real ports; filled in when ``started`` is set."""
         self.captured: list[int] = []
         """The signals that stopped it, in order."""
+        self.hub: Hub | None = None
+        """Its connections, once the application has started."""
         self._on_ready = on_ready
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
@@ -95,6 +97,7 @@ class Server:
                     self.config, app, asyncio.get_running_loop(), connection_limit(self.config)
                 )
                 hub.lifespan_state = state
+                self.hub = hub
                 with self._signals_captured(hub.loop):
                     listeners = await self._start(hub, sockets)
                     try:
@@ -111,17 +114,17 @@ class Server:
         tls: dict[str, Any] = {}
         if config.ssl_context is not None:
             tls = {"ssl": config.ssl_context, "ssl_handshake_timeout": config.ws_open_timeout}
-        listeners: list[asyncio.Server] = []
+        # All of them before the first connection is accepted: uvloop does not report a failure.
         for listening in sockets:
             try:
-                listener = await hub.loop.create_server(
-                    partial(HTTPProtocol, hub), sock=listening, backlog=config.backlog, **tls
-                )
+                listening.listen(config.backlog)
             except OSError as error:
-                for started in listeners:
-                    started.close()
                 raise bind_error(config.host, config.port, error) from None
-            listeners.append(listener)
+        protocol = partial(HTTPProtocol, hub)
+        listeners = [
+            await hub.loop.create_server(protocol, sock=listening, backlog=config.backlog, **tls)
+            for listening in sockets
+        ]
         self.addresses = [listening.getsockname()[:2] for listening in sockets]
         self.started.set()
         if self._on_ready is not None:

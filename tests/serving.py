@@ -75,6 +75,11 @@ class Client:
             (length,) = struct.unpack(">Q", await self.exactly(8))
         return first & 0x0F, await self.exactly(length)
 
+    def stop_reading(self) -> None:
+        """Leave what arrives in the kernel, until its buffers and then the server's are full."""
+        assert hasattr(self.transport, "pause_reading")
+        self.transport.pause_reading()
+
     async def close(self) -> None:
         self.writer.close()
         with contextlib.suppress(OSError):

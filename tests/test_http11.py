@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
+from typing import Any
 
 import pytest
 
 from fastws import FastWS, WebSocket
+from fastws.requests import Request
 from fastws.responses import Response
 from tests.serving import Client, connect, exchange, frame, handshake, serving, status_of
 from tests.support import TIMEOUT, run
@@ -278,7 +283,7 @@ def test_a_peer_that_does_not_read_its_response_is_cut() -> None:
     async def main() -> None:
         options = {"timeout_keep_alive": TIMEOUT / 25}
         async with serving(make_app(), **options) as server, connect(server) as client:
-            client.transport.pause_reading()
+            client.stop_reading()
             await client.send(get("/big"))
             with pytest.raises(ConnectionError):
                 await send_for_ever(client)
@@ -297,7 +302,103 @@ def test_a_big_response_arrives_whole() -> None:
     run(main())
 
 
+async def read_slowly(client: Client) -> bytes:
+    """Everything up to EOF, with a pause for every 8 MiB."""
+    received = bytearray()
+    pauses = 0
+    while chunk := await asyncio.wait_for(client.reader.read(1024 * 1024), TIMEOUT):
+        received += chunk
+        if len(received) // (8 * 1024 * 1024) > pauses:
+            pauses += 1
+            await asyncio.sleep(TIMEOUT / 50)
+    return bytes(received)
+
+
+def test_a_peer_that_reads_slowly_gets_all_of_it() -> None:
+    app = FastWS()
+
+    @app.get("/")
+    async def huge() -> bytes:
+        return bytes(64 * 1024 * 1024)
+
+    async def main() -> None:
+        async with serving(app, timeout_keep_alive=TIMEOUT / 25) as server:
+            async with connect(server, limit=1024 * 1024) as client:
+                await client.send(get("/", "Connection: close"))
+                answer = await read_slowly(client)
+                assert len(answer.partition(b"\r\n\r\n")[2]) == 64 * 1024 * 1024
+
+    run(main())
+
+
+def test_a_peer_that_goes_away_cancels_the_work_on_its_request() -> None:
+    app = FastWS()
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    @app.get("/")
+    async def works() -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return ""
+
+    async def main() -> None:
+        async with serving(app) as server, connect(server) as client:
+            await client.send(get())
+            await asyncio.wait_for(started.wait(), TIMEOUT)
+            # A RST. After a mere FIN the peer may still read the response.
+            linger = struct.pack("ii", 1, 0)
+            client.transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, linger
+            )
+            client.transport.abort()
+            await asyncio.wait_for(cancelled.wait(), TIMEOUT)
+
+    run(main())
+
+
+# What goes wrong here
+
+
+def test_an_application_that_fails_is_answered_with_500(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(FastWS):
+        async def handle_http(self, request: Request) -> Response:
+            raise LookupError("on purpose")
+
+        def find_websocket(self, path: str) -> Any:
+            raise LookupError("on purpose")
+
+    async def main() -> None:
+        async with serving(Broken()) as server:
+            async with connect(server) as client:
+                await client.send(get() * 2)
+                assert (await response(client))[0] == 500
+                assert (await response(client))[0] == 500
+            assert status_of(await exchange(server, handshake())) == 500
+
+    run(main())
+    assert "on purpose" in caplog.text
+
+
 # Limits
+
+
+def test_far_more_connections_than_allowed_are_cut() -> None:
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            server = await stack.enter_async_context(serving(make_app(), limit_connections=1))
+            clients = [await stack.enter_async_context(connect(server)) for _ in range(40)]
+            answers = await asyncio.gather(
+                *(client.rest() for client in clients[1:]), return_exceptions=True
+            )
+            turned_away = [answer for answer in answers if isinstance(answer, bytes) and answer]
+            assert len(turned_away) == 32
+            assert {status_of(answer) for answer in turned_away} == {503}
+
+    run(main())
 
 
 def test_connections_above_the_limit_are_turned_away() -> None:
@@ -325,12 +426,17 @@ def test_requests_and_refusals_are_logged(caplog: pytest.LogCaptureFixture) -> N
         async with serving(make_app()) as server:
             await exchange(server, get("/none?x=1", "Connection: close"))
             await exchange(server, handshake("/ws", "Sec-WebSocket-Key: short"))
+            async with connect(server) as client:
+                await client.send(handshake("/ws?x=2") + frame(b"\x03\xe9", opcode=8))
+                assert await client.rest()
 
     with caplog.at_level(logging.INFO, "fastws.access"):
         run(main())
     lines = [record.getMessage() for record in caplog.records if record.name == "fastws.access"]
     assert any('"GET /none?x=1" 404' in line for line in lines)
     assert any("refused with 400: Sec-WebSocket-Key" in line for line in lines)
+    assert any('"WebSocket /ws?x=2" begins' in line for line in lines)
+    assert any('"WebSocket /ws?x=2" ended 1001' in line for line in lines)
 
 
 def test_the_access_log_can_be_turned_off(caplog: pytest.LogCaptureFixture) -> None:

@@ -31,6 +31,11 @@ LAYERS: list[set[str]] = [
 #: What belongs to no layer: it offers what the layers hold.
 FACADE = {"__init__", "__main__"}
 
+#: Where a layer opens what stands on it, for the user's convenience: app.serve(), and an
+#: application called as an ASGI application. In a function's body, so that nothing is imported
+#: before it is asked for.
+DOORS = {("app", "server"), ("app", "integrations")}
+
 LOWEST_WITH_IO = 3
 IO_MODULES = {"asyncio", "selectors", "socket", "socketserver", "ssl", "uvloop"}
 
@@ -59,21 +64,34 @@ def imports(path: Path) -> Iterator[str]:
     """Every module that the file imports, by its full name; `from a import b` gives a and a.b."""
     text = path.read_text(encoding="utf-8")
     if path.suffix in (".py", ".pyi"):
-        yield from python_imports(ast.parse(text), path)
+        module = module_of(path)
+        for name, in_function in python_imports(ast.parse(text), path):
+            part = f"{name}.".split(".")[1]
+            if not (in_function and (module, part) in DOORS):
+                yield name
     else:
         yield from cython_imports(text)
 
 
-def python_imports(tree: ast.Module, path: Path) -> Iterator[str]:
-    package = ["fastws", *path.relative_to(PACKAGE).parts[:-1]]
+def python_imports(tree: ast.Module, path: Path) -> Iterator[tuple[str, bool]]:
+    """Each imported name, and whether a function body imports it."""
+    functions = [
+        node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    deferred = {id(node) for function in functions for node in ast.walk(function)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            start = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*start, *filter(None, [node.module])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+        yield from ((name, id(node) in deferred) for name in imported_by(node, path))
+
+
+def imported_by(node: ast.AST, path: Path) -> Iterator[str]:
+    package = ["fastws", *path.relative_to(PACKAGE).parts[:-1]]
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        start = package[: len(package) - node.level + 1] if node.level else []
+        base = ".".join([*start, *filter(None, [node.module])])
+        yield base
+        yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def cython_imports(text: str) -> Iterator[str]:

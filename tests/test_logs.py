@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from fastws import logs
-from fastws.logs import printable
+from fastws.logs import peer_name, printable
 
 
 @pytest.mark.parametrize("text", ["", "/chat/room?x=1", "/größe/日本", "a b"])
@@ -30,6 +30,14 @@ def test_harmless_text_stays(text: str) -> None:
 )
 def test_what_could_forge_a_line_is_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [(("10.0.0.1", 80), "10.0.0.1:80"), (("::1", 80), "[::1]:80"), (None, "-")],
+)
+def test_peers(address: tuple[str, int] | None, shown: str) -> None:
+    assert peer_name(address) == shown
 
 
 @pytest.fixture

@@ -51,23 +51,6 @@ def test_import_without_a_compiled_module_fails_with_one_sentence(
     assert "make build" in last or "pip install" in last, "the sentence says what to do"
 
 
-def test_command_without_the_extension_fails_with_one_sentence_and_no_traceback(
-    tmp_path: Path,
-) -> None:
-    shutil.copytree(PACKAGE, tmp_path / "fastws", ignore=shutil.ignore_patterns("*.so", "*.pyd"))
-    done = subprocess.run(
-        [sys.executable, "-m", "fastws", "--version"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=4 * TIMEOUT,
-    )
-    assert done.returncode != 0
-    assert "fastws" in done.stderr.strip().splitlines()[-1]
-    assert "compiled" in done.stderr.strip().splitlines()[-1]
-
-
 def test_package_is_typed_and_ships_what_cython_users_need(pyproject: dict[str, Any]) -> None:
     assert (PACKAGE / "py.typed").exists()
     for name in COMPILED:

@@ -65,7 +65,7 @@ async def _end(connection: ASGIConnection, path: str, error: Exception | None) -
     ending = ending_of(error)
     refused = connection.application_state is WebSocketState.CONNECTING
     if isinstance(error, WebSocketDisconnect):
-        log.debug("the handler of %a left by a disconnect: %s", path, error)
+        log.debug("the handler of %a ended with its connection: %s", path, error)
     elif ending.is_error and not (refused and isinstance(error, HTTPException)):
         log.error("the handler of %a failed", path, exc_info=error)
     elif refused and error is None:

@@ -1,0 +1,125 @@
+"""Waking tasks, many at a time.
+
+An asyncio.Future for each wait costs its allocation, a method call to complete it, and a handle of
+the loop for each task that is woken. A Waiter is made once a connection, and all tasks that are
+woken in a step of the loop share one handle. They run when they would have run anyway, each in its
+own context: never inside the parser.
+"""
+
+from asyncio import CancelledError
+
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+
+
+cdef class Waiter:
+    def get_loop(self):
+        return self.step.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        self.callback = callback
+        self.context = context
+
+    def done(self):
+        return self.callback is None or self.due
+
+    def cancel(self, msg=None):
+        # As with a Future: once it is done, the task has to be told in another way.
+        if self.callback is None or self.due:
+            return False
+        self.is_cancelled = True
+        self.message = msg
+        self.wake()
+        return True
+
+    def cancelled(self):
+        return self.is_cancelled
+
+    def result(self):
+        if self.is_cancelled:
+            message = self.message
+            self.is_cancelled = False
+            self.message = None
+            raise CancelledError() if message is None else CancelledError(message)
+        return None
+
+    cdef int wake(self) except -1:
+        """Let the task that waits run in this step; without one there is nothing to do."""
+        if self.callback is not None and not self.due:
+            self.due = True
+            self.step.waking.append(self)
+            self.step._schedule()
+        return 0
+
+    cdef int run(self) except -1:
+        callback = self.callback
+        context = self.context
+        self.forget()
+        if callback is None:
+            return 0
+        PyContext_Enter(context)
+        try:
+            callback(self)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef void forget(self) noexcept:
+        """Nobody waits any more."""
+        self.due = False
+        self.callback = None
+        self.context = None
+
+
+cdef class LoopStep:
+    def __init__(self, loop):
+        self.loop = loop
+        self.waking = []
+        self.ending = []
+
+    cdef Waiter waiter(self):
+        cdef Waiter waiter = Waiter.__new__(Waiter)
+        waiter.step = self
+        return waiter
+
+    cdef int at_end(self, object owner) except -1:
+        """Call the owner's on_step_end() after the tasks of this step."""
+        self.ending.append(owner)
+        if not self.running:
+            self._schedule()
+        return 0
+
+    cdef int _schedule(self) except -1:
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self._run)
+        return 0
+
+    def _run(self):
+        cdef Waiter waiter
+        cdef Py_ssize_t done = 0
+        cdef list waking = self.waking
+        self.waking = []
+        self.scheduled = False
+        self.running = True
+        try:
+            for waiter in waking:
+                done += 1
+                waiter.run()
+        finally:
+            self.running = False
+            if done < len(waking):
+                # A task raised SystemExit or KeyboardInterrupt; the others still have to run.
+                self.waking[:0] = waking[done:]
+                self._schedule()
+            ending = self.ending
+            self.ending = []
+            for owner in ending:
+                try:
+                    owner.on_step_end()
+                except Exception as error:
+                    self.loop.call_exception_handler(
+                        {
+                            "message": f"unhandled exception at the end of a step of {owner!r}",
+                            "exception": error,
+                        }
+                    )
