@@ -33,9 +33,9 @@ def main() -> None:
         log_level="warning",
         access_log=False,
         # Cases 9.1.6 and 9.2.6 send 16 MiB in one message; 9.3.1 and 9.4.1 send 4 MiB in
-        # fragments of 64 bytes.
+        # fragments of 64 bytes and an empty one that ends it.
         ws_max_size=16 * MIB,
-        ws_max_fragments=4 * MIB // 64,
+        ws_max_fragments=4 * MIB // 64 + 1,
         # Every compression case sees every parameter at work, also on the smallest message.
         ws_per_message_deflate="dedicated",
         ws_deflate_threshold=0,

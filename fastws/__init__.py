@@ -15,13 +15,24 @@
 Run it with ``fastws run module:app``, with ``app.serve()``, or as an ASGI application.
 """
 
+import importlib
+import sys
+from pathlib import Path
+
 try:
-    from fastws import _codec as _codec
+    # It imports every other compiled module.
+    importlib.import_module("fastws._channel")
 except ImportError as error:
-    raise ImportError(
-        "fastws needs its compiled modules, and they cannot be imported "
-        f"({error}): build them with `make build`, or install the package with pip"
-    ) from error
+    _sentence = (
+        f"fastws needs its compiled modules, and they cannot be imported ({error}): "
+        "build them with `make build`, or install the package with pip"
+    )
+    # The command `fastws`, or `python -m fastws`, says it in one line and ends; a program that
+    # imports the package gets an exception.
+    _as_module = ("-m", "fastws") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    if _as_module or Path(sys.argv[0]).stem == "fastws":
+        sys.exit(_sentence)
+    raise ImportError(_sentence) from error
 
 from fastws.app import FastWS
 from fastws.codes import CloseCode, Opcode, WebSocketState

@@ -14,6 +14,9 @@ from typing import Any, overload
 
 from typing_extensions import Self, disjoint_base, final
 
+class ReceiveTimeout(TimeoutError):
+    """No message came in time; the built-in ``TimeoutError`` itself from CPython 3.11 on."""
+
 @disjoint_base
 class Awaitable:
     """The common part of all: PEP 492's coroutine methods over one step written in C.

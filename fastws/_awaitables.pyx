@@ -1,11 +1,21 @@
 """Awaitables that finish without an exception, and without a task switch when nothing is due."""
 
+import asyncio
+import sys
+
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 cdef extern from "_await.h":
     ctypedef int (*fastws_step)(PyObject *self, PyObject **result) except -1
     int fastws_install_slots(object cls, fastws_step run_step) except -1
+
+
+if sys.version_info >= (3, 11):
+    ReceiveTimeout = TimeoutError
+else:
+    # The two became one class in CPython 3.11; code written for either must catch this.
+    ReceiveTimeout = type("ReceiveTimeout", (TimeoutError, asyncio.TimeoutError), {})
 
 
 cdef int _run_step(PyObject *awaitable, PyObject **result) except -1:

@@ -1,5 +1,6 @@
 """The verbs of a WebSocket, on either back end."""
 
+from fastws._awaitables cimport READY
 from fastws._connection cimport (
     WANT_BYTES,
     WANT_ITEM,
@@ -74,6 +75,14 @@ cdef class Channel:
             return self._link.receive(timeout)
         return self.connection.receive_as(WANT_MESSAGE, timeout)
 
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        if self.connection is None:
+            return self._link.next_item()
+        return self.connection.receive_as(WANT_ITEM, None)
+
     def send_text(self, data):
         if self.connection is None:
             return self._link.send_text(data)
@@ -101,9 +110,20 @@ cdef class Channel:
             return self.connection.accept(message.get("subprotocol"), message.get("headers"))
         if kind == "websocket.close":
             return self.connection.close(message.get("code", 1000), message.get("reason"))
+        if kind == "websocket.http.response.start":
+            self.denial = (message["status"], message.get("headers"), [])
+            return READY
+        if kind == "websocket.http.response.body" and self.denial is not None:
+            status, headers, body = self.denial
+            body.append(message.get("body", b""))
+            if message.get("more_body"):
+                return READY
+            self.denial = None
+            return self.connection.deny(status, headers, b"".join(body))
         raise RuntimeError(
-            f"a message of type {kind!r} cannot be sent: expected 'websocket.accept', "
-            "'websocket.send' or 'websocket.close'"
+            f"a message of type {kind!r} cannot be sent here: expected 'websocket.accept', "
+            "'websocket.send', 'websocket.close', or 'websocket.http.response.start' and then "
+            "'websocket.http.response.body'"
         )
 
     def close(self, code=1000, reason=None):

@@ -85,7 +85,9 @@ cdef class FrameParser:
     cdef bint at_boundary(self) noexcept
     cdef object pop_payload(self)
 
+    cdef int _next_event(self) except -3
     cdef int _fail(self, str name) except -3
+    cdef void _finish(self) noexcept
     cdef int _header(self, const uint8_t *p, Py_ssize_t have) except -3
     cdef int _check_start(self, uint8_t first, uint8_t second) except -3
     cdef int _open_frame(self, const uint8_t *p) except -3
@@ -99,7 +101,6 @@ cdef class FrameParser:
     cdef void _consumed(self, size_t n) noexcept
     cdef void _drop_message(self) noexcept
     cdef int _reserve(self, Py_ssize_t needed) except -1
-    cdef int _resize(self, Py_ssize_t size) except -1
 
 
 cdef Py_ssize_t header_size(uint64_t n, bint masked) noexcept nogil

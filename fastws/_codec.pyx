@@ -99,8 +99,16 @@ cdef class FrameParser:
         """The next event in wire order: an opcode, NEED_DATA or FAILED.
 
         For a message, PING or PONG the caller takes pop_payload(), for CLOSE close_code and
-        close_reason, before it calls again.
+        close_reason, before it calls again. After an exception (there is no memory for a message,
+        or a fault of the inflater) the parser is finished: it has lost its place.
         """
+        try:
+            return self._next_event()
+        except BaseException:
+            self._finish()
+            raise
+
+    cdef int _next_event(self) except -3:
         cdef bytes chunk
         cdef const uint8_t *p
         cdef Py_ssize_t have
@@ -355,15 +363,8 @@ cdef class FrameParser:
             size = <Py_ssize_t>whole
         if self.body == NULL:
             self.body = PyBytes_New(NULL, size)
-            return 0
-        return self._resize(size)
-
-    cdef int _resize(self, Py_ssize_t size) except -1:
-        # Out of memory, _PyBytes_Resize frees what it has: then nothing is filled any more.
-        cdef Py_ssize_t have = self.body_have
-        self.body_have = 0
-        _PyBytes_Resize(&self.body, size)
-        self.body_have = have
+        else:
+            _PyBytes_Resize(&self.body, size)
         return 0
 
     cdef int _finish_message(self) except -3:
@@ -386,7 +387,7 @@ cdef class FrameParser:
         elif self.body == NULL:
             self.payload = b""
         else:
-            self._resize(self.body_have)
+            _PyBytes_Resize(&self.body, self.body_have)
             self.payload = <object>self.body
         self._drop_message()
         return kind
@@ -433,22 +434,24 @@ cdef class FrameParser:
                 self.close_reason = payload[2:].decode("utf-8")
             except UnicodeDecodeError:
                 return self._fail("INVALID_CLOSE_REASON")
-        self.finished = True
-        self.chunk = None
-        self._drop_message()
+        self._finish()
         return OP_CLOSE
 
     # -- ends --------------------------------------------------------------------------------
 
     cdef int _fail(self, str name) except -3:
-        """The one way to fail: keep the error, let go of everything else."""
         self.error = VIOLATIONS[name]
+        self._finish()
+        return FAILED
+
+    cdef void _finish(self) noexcept:
+        """The one way to stop: let go of everything, read nothing more."""
         self.finished = True
         self.chunk = None
         self.in_payload = False
+        self.head_have = 0
         Py_CLEAR(self.control)
         self._drop_message()
-        return FAILED
 
     cdef void _drop_message(self) noexcept:
         self.message = 0

@@ -61,6 +61,7 @@ cdef class Connection(Session):
     cdef Py_ssize_t max_queue_bytes
     cdef bint stalled  # the queue is full: input waits undecoded, or in the kernel
     cdef bint decoding
+    cdef bint refilling  # decoding while a message is being taken from the queue
     cdef Receive receiver  # the one that waits, or None
     cdef Waiter waiter  # what its task waits on; None before the first wait
     cdef Receive spare  # used again by the next receive if nobody else holds it
@@ -71,6 +72,7 @@ cdef class Connection(Session):
     cdef list drainers  # futures of sends that wait for the write buffer; None before the first
     cdef list closers  # futures of close() calls that wait for the closing handshake; likewise
     cdef bytes owed_pong  # the one to send when the writer has drained
+    cdef unsigned loose  # sends above the write buffer's mark that no task waits for
     # -- liveness -----------------------------------------------------------------------------
     cdef double last_heard  # the wheel's clock
     cdef double ping_sent  # the same; 0 while no keepalive PING is out
@@ -105,6 +107,8 @@ cdef class Connection(Session):
     # ends
     cdef int _leave(self) except -1
     cdef int _refuse(self, bytes response) except -1
+    cdef int _refuse_with_text(self, int status, str text) except -1
+    cdef int _refuse_with_exception(self, object error) except -1
     cdef int _finish_handler(self, object error, bint cancelled) except -1
     cdef int _crash(self, object error) except -1
     cdef int _abort_soon(self) except -1
@@ -142,4 +146,5 @@ cdef class Receive(Awaitable):
 cdef class Pause(Awaitable):
     cdef Connection connection
     cdef bint closing
+    cdef bint awaited
     cdef object future  # in the connection's drainers or closers while it waits

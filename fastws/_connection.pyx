@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-import sys
 from http import HTTPStatus
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -35,11 +34,10 @@ from fastws._protocol cimport (
 )
 from fastws._timers cimport TimerWheel
 
-import asyncio
-
 import orjson
 
 from fastws import deflate, handshake
+from fastws._awaitables import ReceiveTimeout
 from fastws.codes import WebSocketState, encode_close
 from fastws.exceptions import (
     HTTPException,
@@ -77,16 +75,6 @@ cdef enum:
 cdef object log = logging.getLogger("fastws.error")
 cdef tuple STATES = tuple(WebSocketState)
 cdef unsigned long long _serial = 0
-
-
-cdef object _timeout_error():
-    if sys.version_info >= (3, 11):
-        return TimeoutError
-    # The two became one class in CPython 3.11; code written for either must catch this.
-    return type("ReceiveTimeout", (TimeoutError, asyncio.TimeoutError), {})
-
-
-cdef object RECEIVE_TIMEOUT = _timeout_error()
 
 
 cdef inline Py_ssize_t _size_of(object item):
@@ -274,6 +262,27 @@ cdef class Connection(Session):
             self._leave()
         return 0
 
+    cdef int _refuse_with_text(self, int status, str text) except -1:
+        headers = [*self.extra_headers, ("Content-Type", "text/plain; charset=utf-8")]
+        return self._refuse(handshake.http_response(status, headers, text.encode() + b"\n"))
+
+    cdef int _refuse_with_exception(self, object error) except -1:
+        """The handler's HTTPException, as FastAPI sends it."""
+        try:
+            response = handshake.http_response(
+                error.status_code,
+                [
+                    *self.extra_headers,
+                    ("Content-Type", "application/json"),
+                    *handshake.normalize_headers(error.headers),
+                ],
+                orjson.dumps({"detail": error.detail}),
+            )
+        except (TypeError, ValueError):
+            log.exception("the HTTPException in the handler of %s cannot be sent", self.id)
+            return self._refuse_with_text(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
+        return self._refuse(response)
+
     # -- called by the transport -------------------------------------------------------------
 
     def data_received(self, data):
@@ -318,6 +327,7 @@ cdef class Connection(Session):
     def resume_writing(self):
         try:
             self.write_paused = False
+            self.loose = 0
             if self.owed_pong is not None:
                 payload = self.owed_pong
                 self.owed_pong = None
@@ -435,7 +445,12 @@ cdef class Connection(Session):
             return 0
         self.stalled = False
         if self.parser.has_input() or self.peer_done:
-            self._decode()
+            # The message being taken still wants its answer, should the input end here.
+            self.refilling = True
+            try:
+                self._decode()
+            finally:
+                self.refilling = False
         if self.reading_paused and not self.stalled and self.transport is not None:
             self.reading_paused = False
             self.transport.resume_reading()
@@ -462,7 +477,7 @@ cdef class Connection(Session):
         self._wake()
         if self.sent_code != 0:
             self._leave()
-        elif self.count == 0 and (
+        elif (self.count == 0 and not self.refilling) and (
             # After a mere EOF the peer may still read an answer that the handler is working on.
             self.end_code != ABNORMAL or self.receiver is not None or self.task is None
         ):
@@ -532,14 +547,16 @@ cdef class Connection(Session):
         cdef Pause pause
         if not self.write_paused:
             return READY
-        if self.transport.get_write_buffer_size() > self.limits.max_backpressure:
-            # Sent without being awaited, to a peer that does not read.
+        if self.loose and self.transport.get_write_buffer_size() > self.limits.max_backpressure:
+            # Sent again without waiting, to a peer that does not read. Tasks that do wait may
+            # have as much as they like in the buffer: one message each.
             self.fail_with(
                 TRY_AGAIN_LATER, "the peer reads too slowly: ws-max-backpressure is reached"
             )
             self._wake()
             self._abort_soon()
             return READY
+        self.loose += 1
         pause = Pause.__new__(Pause)
         pause.connection = self
         return pause
@@ -602,7 +619,7 @@ cdef class Connection(Session):
         encode_close(code, reason)
         if self.upgrade is not None:
             self.closed_here = True
-            self._refuse(handshake.http_response(403, self.extra_headers, b""))
+            self._refuse_with_text(403, HTTPStatus.FORBIDDEN.phrase)
             return READY
         if self.state == CONNECTED:
             if self.end_code != 0:
@@ -634,13 +651,7 @@ cdef class Connection(Session):
         if self.transport is None or self.leaving:
             return
         if self.state == CONNECTING:
-            self._refuse(
-                handshake.http_response(
-                    503,
-                    [*self.extra_headers, ("Content-Type", "text/plain; charset=utf-8")],
-                    b"the server is stopping\n",
-                )
-            )
+            self._refuse_with_text(503, "the server is stopping")
             self.task.cancel()
         elif self.state == CONNECTED:
             if self.end_code != 0:
@@ -717,17 +728,9 @@ cdef class Connection(Session):
         elif error is None and before_accept:
             log.error("the handler of %s returned without accept() or close()", self.id)
         if before_accept:
-            body = b"Internal Server Error\n"
-            headers = [*self.extra_headers]
             if isinstance(error, HTTPException):
-                body = orjson.dumps({"detail": error.detail})
-                headers += [("Content-Type", "application/json")]
-                headers += handshake.normalize_headers(error.headers)
-            else:
-                body = HTTPStatus(ending.status).phrase.encode() + b"\n"
-                headers += [("Content-Type", "text/plain; charset=utf-8")]
-            self._refuse(handshake.http_response(ending.status, headers, body))
-            return 0
+                return self._refuse_with_exception(error)
+            return self._refuse_with_text(ending.status, HTTPStatus(ending.status).phrase)
         self._drop_queue()
         if self.state != CONNECTED:
             return 0
@@ -746,6 +749,8 @@ cdef class Connection(Session):
         log.error("unexpected error on %s; it is closed with 1011", self.id, exc_info=error)
         if self.transport is None:
             return 0
+        if self.upgrade is not None:
+            return self._refuse_with_text(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
         if self.state == CONNECTED:
             self.fail_with(INTERNAL_ERROR, "")
         self.end_of_input()
@@ -766,13 +771,7 @@ cdef class Connection(Session):
                 log.error(
                     "%s was not accepted within ws-accept-timeout: refused with 503", self.id
                 )
-                self._refuse(
-                    handshake.http_response(
-                        503,
-                        [*self.extra_headers, ("Content-Type", "text/plain; charset=utf-8")],
-                        b"the application did not answer in time\n",
-                    )
-                )
+                self._refuse_with_text(503, "the application did not answer in time")
                 if self.task is not None:
                     self.task.cancel()
             elif self.state == CLOSING:
@@ -895,7 +894,7 @@ cdef class Receive(Awaitable):
             raise error
         if self.timed_out:
             self.connection = None
-            raise RECEIVE_TIMEOUT(f"no message arrived within {self.timeout} s")
+            raise ReceiveTimeout(f"no message arrived within {self.timeout} s")
         self.waiting = True
         connection.receiver = self
         if self.timeout is not None:
@@ -962,6 +961,10 @@ cdef class Receive(Awaitable):
 cdef class Pause(Awaitable):
     cdef int step(self, PyObject **result) except -1:
         cdef Connection connection = self.connection
+        if not self.awaited:
+            self.awaited = True
+            if connection.loose and not self.closing:
+                connection.loose -= 1
         if self.future is None or self.future.done():
             if self._is_due():
                 give(None, result)
@@ -987,6 +990,8 @@ cdef class Pause(Awaitable):
         group = self.connection.closers if self.closing else self.connection.drainers
         if group and self.future in group:
             group.remove(self.future)
+            if not self.closing:
+                self.connection.loose += 1
         return 0
 
 

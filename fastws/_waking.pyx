@@ -7,6 +7,7 @@ own context: never inside the parser.
 """
 
 from asyncio import CancelledError
+from contextvars import copy_context
 
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 
@@ -17,7 +18,7 @@ cdef class Waiter:
 
     def add_done_callback(self, callback, *, context=None):
         self.callback = callback
-        self.context = context
+        self.context = copy_context() if context is None else context
 
     def done(self):
         return self.callback is None or self.due

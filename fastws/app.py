@@ -119,9 +119,10 @@ class FastWS(APIRouter):
         leaves the body away. A handler that fails is logged and answered with 500.
         """
         try:
-            return await self._answer(request)
-        except HTTPException as error:
-            return error_response(error)
+            try:
+                return await self._answer(request)
+            except HTTPException as error:
+                return error_response(error)
         except Exception:
             log.exception("the handler of %s %a failed", request.method, request.scope["path"])
             if self.debug:

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from fastws._awaitables import ReceiveTimeout
 from fastws._json import encode_json
 from fastws.codes import CloseCode, WebSocketState, encode_close
 from fastws.datastructures import Message, Receive, Scope, Send
 from fastws.exceptions import WebSocketClosed, WebSocketDisconnect, WebSocketTypeError
 from fastws.handshake import HeaderPairs, normalize_headers
 
-__all__ = ["ASGIConnection", "ReceiveTimeout"]
+__all__ = ["ASGIConnection"]
 
 CONNECTING = WebSocketState.CONNECTING
 CONNECTED = WebSocketState.CONNECTED
 CLOSING = WebSocketState.CLOSING
 DISCONNECTED = WebSocketState.DISCONNECTED
-
-if sys.version_info >= (3, 11):
-    ReceiveTimeout = TimeoutError
-else:
-
-    class ReceiveTimeout(TimeoutError, asyncio.TimeoutError):
-        """Satisfies both ``except`` clauses: the two became one class in Python 3.11."""
-
 
 class ASGIConnection:
     """A connection over ``(receive, send)``, with the methods of the compiled ``Connection``.
@@ -236,6 +228,18 @@ class ASGIConnection:
         """
         receive = self.receive_text if _is_text(mode) else self.receive_bytes
         return orjson.loads(await receive(timeout))
+
+    async def next_item(self) -> str | bytes:
+        """The next message of either kind; for ``async for``, which ends when the connection does.
+
+        Raises:
+            StopAsyncIteration: the connection is over.
+            RuntimeError: it is too early (accept first), or another task is receiving.
+        """
+        try:
+            return await self._next_message(None)
+        except WebSocketDisconnect:
+            raise StopAsyncIteration from None
 
     async def _next_message(self, timeout: float | None) -> str | bytes:
         event = await self._next_event(timeout)

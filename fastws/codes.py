@@ -15,6 +15,7 @@ __all__ = [
     "Violation",
     "WebSocketState",
     "encode_close",
+    "fitting_reason",
     "is_valid_close_code",
 ]
 
@@ -118,6 +119,11 @@ def encode_close(code: int | None, reason: str | None = None) -> bytes:
             f"a CLOSE frame has room for {MAX_CLOSE_REASON}"
         )
     return int(code).to_bytes(2, "big") + encoded
+
+
+def fitting_reason(text: str) -> str:
+    """As much of ``text`` as a CLOSE frame has room for."""
+    return text.encode("utf-8", "replace")[:MAX_CLOSE_REASON].decode("utf-8", "ignore")
 
 
 class Violation(NamedTuple):

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from fastws.codes import fitting_reason
+
 __all__ = [
     "Ending",
     "HTTPException",
@@ -185,6 +187,6 @@ def ending_of(error: BaseException | None) -> Ending:
             # After accept() there is no HTTP response any more: a mistake worth a traceback.
             return Ending(1011, "", error.status_code, True)
         case WebSocketTypeError():
-            return Ending(1003, str(error), 500, False)
+            return Ending(1003, fitting_reason(str(error)), 500, False)
         case _:
             return Ending(1011, "", 500, True)

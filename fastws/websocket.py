@@ -241,17 +241,5 @@ class WebSocket(Channel):
         except WebSocketDisconnect:
             return
 
-    async def __aiter__(self) -> AsyncIterator[str | bytes]:
-        """Every message as it comes, text as ``str``, binary as ``bytes``; ends when the
-        connection does."""
-        try:
-            while True:
-                message = await self.receive()
-                if message["type"] == "websocket.disconnect":
-                    return
-                yield message["text"] if "text" in message else message["bytes"]
-        except WebSocketDisconnect:
-            return
-
     def __repr__(self) -> str:
         return f"<WebSocket {self.id} {self.client_state.name}>"

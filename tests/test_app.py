@@ -191,6 +191,19 @@ def test_an_http_exception_is_its_response() -> None:
     assert (b"x-pot", b"tea") in response.raw_headers
 
 
+def test_an_http_exception_that_cannot_be_sent_is_logged_and_a_500(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = FastWS()
+
+    @app.get("/")
+    def page() -> None:
+        raise HTTPException(403, object())
+
+    assert answer(app).status_code == 500
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("is_async", [True, False])
 def test_a_page_that_fails_is_logged_once_and_answered_with_500(
     caplog: pytest.LogCaptureFixture, is_async: bool

@@ -407,6 +407,11 @@ async def raises_close(ws: WebSocket) -> None:
     raise WebSocketException(1008, "not today")
 
 
+async def raises_wrong_close(ws: WebSocket) -> None:
+    await ws.accept()
+    raise WebSocketException(99)
+
+
 async def expects_text(ws: WebSocket) -> None:
     await ws.accept()
     await ws.receive_text()
@@ -427,6 +432,7 @@ async def closes(ws: WebSocket) -> None:
         (raises, (1011, ""), ZeroDivisionError),
         (raises_http, (1011, ""), HTTPException),
         (raises_close, (1008, "not today"), None),
+        (raises_wrong_close, (1011, ""), ValueError),
         (closes, (4000, "done"), None),
     ],
 )
@@ -490,6 +496,10 @@ async def excludes(ws: WebSocket) -> None:
     raise WebSocketException(1008)
 
 
+async def forbids_wrongly(ws: WebSocket) -> None:
+    raise HTTPException(403, "secret", {"x": "a\nb"})
+
+
 async def refuses(ws: WebSocket) -> None:
     await ws.close()
 
@@ -508,6 +518,7 @@ async def typed(ws: WebSocket, n: int = 0) -> None:
         ("/", forgets, 500, b"Internal Server Error", True),
         ("/", fails_early, 500, b"Internal Server Error", True),
         ("/", forbids, 401, b'{"detail":"who are you?"}', False),
+        ("/", forbids_wrongly, 500, b"Internal Server Error", True),
         ("/", excludes, 403, b'{"detail":"Forbidden"}', False),
         ("/", refuses, 403, b"", False),
         ("/", denies, 418, b"short and stout", False),
@@ -535,6 +546,62 @@ def test_a_handshake_that_is_refused(
 
     play(app, scenario)
     assert [record.name for record in errors(caplog)] == (["fastws.error"] if logs else [])
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://example.org", None),
+        (None, None),
+        ("https://example.org.evil.example", 403),
+        ("null", 403),
+    ],
+)
+def test_the_origins_of_a_route_hold_here_too(play: Play, origin: Any, status: int | None) -> None:
+    app = FastWS()
+    app.websocket("/", origins=["https://example.org"])(returns)
+
+    async def scenario(client: Client) -> None:
+        if status is None:
+            async with client.open("/", origin=origin) as ws:
+                assert await ws.recv() == "last words"
+        else:
+            with pytest.raises(InvalidStatus) as caught:
+                await client.open("/", origin=origin)
+            assert caught.value.response.status_code == status
+
+    play(app, scenario)
+
+
+def test_the_subprotocols_of_a_route_hold_here_too(play: Play) -> None:
+    app = FastWS()
+
+    @app.websocket("/", subprotocols=["chat"])
+    async def handler(ws: WebSocket) -> None:
+        assert ws.subprotocols == ("chat",)
+        await ws.accept(ws.subprotocols[0])
+
+    async def scenario(client: Client) -> None:
+        async with client.open("/", subprotocols=["other", "chat"]) as ws:
+            assert ws.subprotocol == "chat"
+
+    play(app, scenario)
+
+
+def test_a_wrong_option_of_a_route_is_told_at_the_start() -> None:
+    app = FastWS()
+    app.websocket("/", ws_max_sise=5)(returns)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    run(app({"type": "lifespan"}, receive, send))
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    assert "sise" in sent[0]["message"]
 
 
 def test_a_server_without_denial_responses_refuses_with_its_403() -> None:

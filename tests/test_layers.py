@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"_json", "codes", "events", "exceptions", "limits"},
     {"_codec", "deflate", "handshake"},
     {"_protocol", "protocol"},
-    {"_awaitables", "_channel", "_connection", "_timers"},
+    {"_awaitables", "_channel", "_connection", "_timers", "_waking"},
     {"asgi_connection", "datastructures", "requests", "responses", "websocket"},
     {"app", "dependencies", "parameters", "paths", "routing", "security"},
     {

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, Optional
 
+import msgspec
 import pytest
 
 from fastws.exceptions import HTTPException
@@ -68,6 +69,7 @@ def compiled(function: Callable[..., Any], *path: str) -> Call:
         (Optional[int], "3", 3),  # noqa: UP045
         (int | None, "3", 3),
         (Annotated[int, "a remark"], "4", 4),
+        (Annotated[int, msgspec.Meta(ge=1)], "4", 4),
         (UserId, "5", 5),
         (Annotated[str, "a remark"], "x", "x"),
     ],
@@ -195,6 +197,14 @@ def test_a_function_that_hands_everything_on_gets_everything() -> None:
 
     call = compiled(wrapper, "room")
     assert call(SUBJECT, {"room": "r"}) == ((SUBJECT,), {"room": "r"})
+
+
+def test_annotations_that_are_no_text_beside_one_that_cannot_be_evaluated() -> None:
+    def handler(ws, room):  # type: ignore[no-untyped-def]
+        return ws, room
+
+    handler.__annotations__ = {"room": int, "return": "Elsewhere"}
+    assert compiled(handler, "room")(SUBJECT, {"room": "5"}) == (SUBJECT, 5)
 
 
 # Calling

@@ -41,9 +41,8 @@ def below_floor() -> list[str]:
 
 def main() -> int:
     coverage("erase")
-    tests = coverage(
-        "run", "-m", "pytest", "-m", "not browser", "-p", "no:cacheprovider", *sys.argv[1:]
-    )
+    chosen = ["-m", "not browser and not measures", "-p", "no:cacheprovider"]
+    tests = coverage("run", "-m", "pytest", *chosen, *sys.argv[1:])
     coverage("combine", "--quiet")
     coverage("report")
     REPORT.parent.mkdir(exist_ok=True)

@@ -1,4 +1,8 @@
-"""A :class:`~fastws.app.FastWS` application under another ASGI server."""
+"""A :class:`~fastws.app.FastWS` application under another ASGI server.
+
+Of a route's options those about the opening handshake hold here too: origins and subprotocols.
+Sizes, queues, deadlines, pings and compression are that server's business, and its options.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,22 @@ import traceback
 
 from fastws.app import FastWS
 from fastws.asgi_connection import ASGIConnection
-from fastws.codes import WebSocketState
+from fastws.codes import CloseCode, WebSocketState
+from fastws.config import Config
 from fastws.datastructures import Receive, Scope, Send
 from fastws.exceptions import HTTPException, WebSocketDisconnect, ending_of
+from fastws.handshake import _is_origin_allowed as is_origin_allowed
 from fastws.requests import Request, route_path
-from fastws.responses import Response, error_response
+from fastws.responses import error_response
+from fastws.routing import APIWebSocketRoute
 from fastws.websocket import WebSocket
 
 __all__ = ["handle"]
 
 log = logging.getLogger("fastws.error")
+
+DEFAULTS = Config(app=None)
+"""What the options of a route override."""
 
 
 async def handle(app: FastWS, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,6 +58,7 @@ async def _websocket(app: FastWS, scope: Scope, receive: Receive, send: Send) ->
     try:
         if found is None:
             raise HTTPException(404)
+        _apply_options(found[0], scope)
         await app.open_websocket(ws, *found)
     except Exception as caught:
         error = caught
@@ -58,6 +69,23 @@ async def _websocket(app: FastWS, scope: Scope, receive: Receive, send: Send) ->
     finally:
         # An exception and the frames in its traceback hold on to each other.
         del error
+
+
+def _apply_options(route: APIWebSocketRoute, scope: Scope) -> None:
+    """Refuse foreign origins, and leave the subprotocols that the route does not speak out."""
+    if not route.options:
+        return
+    config = DEFAULTS.for_route(route.options)
+    origins = [value for name, value in scope["headers"] if name == b"origin"]
+    host = next((value for name, value in scope["headers"] if name == b"host"), None)
+    # More than one is no browser's doing: then each has to be allowed.
+    if not all(
+        is_origin_allowed(origin.decode("latin-1"), host, config.ws_origins) for origin in origins
+    ):
+        raise HTTPException(403, "this origin is not allowed here")
+    if config.ws_subprotocols:
+        offered = scope.get("subprotocols") or ()
+        scope["subprotocols"] = [name for name in offered if name in config.ws_subprotocols]
 
 
 async def _end(connection: ASGIConnection, path: str, error: Exception | None) -> None:
@@ -72,17 +100,25 @@ async def _end(connection: ASGIConnection, path: str, error: Exception | None) -
         log.error("the handler of %a returned without accepting or refusing", path)
     if connection.client_state is WebSocketState.DISCONNECTED:
         return
-    if refused:
-        response = _refusal(error, ending.status)
-        await connection.send_denial_response(
-            response.status_code, response.raw_headers, response.body
-        )
-    else:
-        await connection.close(ending.code, ending.reason)
+    try:
+        if refused:
+            status = ending.status
+            await _refuse(
+                connection, error if isinstance(error, HTTPException) else HTTPException(status)
+            )
+        else:
+            await connection.close(ending.code, ending.reason)
+    except (TypeError, ValueError):
+        log.exception("the handler of %a ended with what cannot be sent", path)
+        if refused:
+            await _refuse(connection, HTTPException(500))
+        else:
+            await connection.close(CloseCode.INTERNAL_ERROR)
 
 
-def _refusal(error: Exception | None, status: int) -> Response:
-    return error_response(error if isinstance(error, HTTPException) else HTTPException(status))
+async def _refuse(connection: ASGIConnection, error: HTTPException) -> None:
+    response = error_response(error)
+    await connection.send_denial_response(response.status_code, response.raw_headers, response.body)
 
 
 async def _http(app: FastWS, scope: Scope, send: Send) -> None:
@@ -109,6 +145,9 @@ async def _lifespan(app: FastWS, scope: Scope, receive: Receive, send: Send) -> 
     await receive()  # lifespan.startup
     started = False
     try:
+        for route in app.routes:
+            if isinstance(route, APIWebSocketRoute):
+                DEFAULTS.for_route(route.options)  # a wrong one is told at the start
         async with app.lifespan_context() as state:
             # A server without this key keeps no state for its requests.
             scope.get("state", {}).update(state)

@@ -191,11 +191,16 @@ DEFLATING = ("--ws-per-message-deflate", "dedicated")
 
 
 async def peak_beyond_usual(server: Measured, data: bytes) -> int:
-    """Bytes allocated for ``data``, which ends a connection with 1009, beyond those for little."""
-    usual, _ = await server.peak_of(build(b"", 15), OFFER)
-    peak, frames = await server.peak_of(data, OFFER)
-    assert [frame.opcode for frame in frames] == [CLOSE]
-    assert frames[0].payload[:2] == (1009).to_bytes(2, "big")
+    """Bytes allocated for ``data``, which ends a connection with 1009, beyond what is needed to
+    read so much and to inflate at all."""
+    small = build(compressed(b"small"), BINARY, rsv=RSV1)
+    wrong = build(b"", 15)
+    # Once, so that nothing is left to be made at first use.
+    await server.peak_of(small + wrong + data, OFFER)
+    usual, _ = await server.peak_of(small + wrong + data, OFFER)
+    peak, frames = await server.peak_of(small + data, OFFER)
+    assert [frame.opcode for frame in frames] == [BINARY, CLOSE]
+    assert frames[-1].payload[:2] == (1009).to_bytes(2, "big")
     return peak - usual
 
 
@@ -231,21 +236,21 @@ def test_c02_a_bomb_over_fragments_takes_the_limit_and_64_kib() -> None:
 
 
 def test_c02_a_bomb_that_refers_to_the_message_before() -> None:
-    deflate = Deflate()
-    block = random.Random(2).randbytes(16 * KIB)
+    deflate = Deflate(12)
+    block = random.Random(2).randbytes(3 * KIB)
     first = build(deflate(block), BINARY, rsv=RSV1)
-    second = deflate(block * 65)
+    second = deflate(block * 342)
     assert len(second) < MIB // 100
     refused(first + build(second, BINARY, rsv=RSV1), 1009, before=1)
 
 
 def test_c02_a_message_that_refers_to_the_one_before() -> None:
-    deflate = Deflate()
-    block = random.Random(3).randbytes(16 * KIB)
+    deflate = Deflate(12)
+    block = random.Random(3).randbytes(3 * KIB)
     first = build(deflate(block), BINARY, rsv=RSV1)
-    second = deflate(block * 64)
+    second = deflate(block * 341)
     assert len(second) < MIB // 100
-    accepted(first + build(second, BINARY, rsv=RSV1), (BINARY, block), (BINARY, block * 64))
+    accepted(first + build(second, BINARY, rsv=RSV1), (BINARY, block), (BINARY, block * 341))
 
 
 FINAL_BLOCK = b"\x03\x00"
@@ -349,10 +354,13 @@ def test_c05_corrupt_data(packed: bytes, mode: str) -> None:
     refused(build(packed, BINARY, rsv=RSV1), 1007, mode=mode)
 
 
-@pytest.mark.parametrize("packed", CORRUPT.values(), ids=CORRUPT)
-def test_c05_corrupt_data_behind_a_good_message(packed: bytes) -> None:
-    good = build(compressed(b"good"), rsv=RSV1)
-    refused(good + build(packed, BINARY, rsv=RSV1), 1007, before=1)
+@pytest.mark.parametrize("name", CORRUPT)
+def test_c05_corrupt_data_behind_a_good_message(name: str) -> None:
+    if name == "a distance before the beginning":
+        good = build(b"good")  # behind a compressed message there is something that far back
+    else:
+        good = build(compressed(b"good"), rsv=RSV1)
+    refused(good + build(CORRUPT[name], BINARY, rsv=RSV1), 1007, before=1)
 
 
 def test_c05_corrupt_data_in_the_first_of_many_fragments() -> None:
@@ -551,7 +559,7 @@ IDLE = 2_000
 
 async def memory_of_idle_connections(*options: str, messages: bytes = b"") -> float:
     """Resident bytes for each of IDLE connections that offered to compress and are idle."""
-    with measured(*options, "--no-access-log", tracing=False) as server:
+    with measured(*options, "--access-log", "off", tracing=False) as server:
         peers: list[Peer] = []
         address = (server.host, server.port)
         before = server.resident()
