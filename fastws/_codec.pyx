@@ -313,13 +313,14 @@ cdef class FrameParser:
             if compressed is None:
                 self.inflater.finish(room)
                 return 0
-            # Each piece goes where it belongs before the next is made: a bomb never exists twice.
             for plain in self.inflater.pieces(compressed, room):
                 outcome = self._append(
                     <const uint8_t *>PyBytes_AS_STRING(plain), PyBytes_GET_SIZE(plain), False
                 )
                 if outcome == FAILED:
                     break
+                # Let go of before the next one is made: a bomb has the message's room, no more.
+                plain = None
         except ValueError as error:
             return self._fail(error.violation)
         return outcome

@@ -378,18 +378,21 @@ class Inflater:
                 except zlib.error as error:
                     self._drop()
                     raise InflateError(f"the compressed message is corrupt: {error}") from None
-                if piece:
-                    have += len(piece)
+                size = len(piece)
+                if size:
+                    have += size
                     if have > limit:
                         self._drop()
                         raise InflateOverflow(f"the message inflates to more than {room} bytes")
                     yield piece
+                    # Let go of before the next one is made.
+                    del piece
                 if stream.eof:
                     # A final block ends zlib's stream, but not the message (RFC 7692 section
                     # 7.2.3.4 has one in each): what is left begins another stream.
                     data = stream.unused_data
                     self._end_stream()
-                elif len(piece) == wanted:
+                elif size == wanted:
                     # There may be more, even without input left: zlib holds back what did not fit.
                     data = stream.unconsumed_tail
                 else:

@@ -545,6 +545,7 @@ def test_c08_the_handler_ends_while_messages_are_compressed_and_wait(
                     frame = await peer.read_frame()
                 code = 1011 if ending == "raise" else 1000
                 assert (frame.opcode, frame.payload[:2]) == (CLOSE, code.to_bytes(2, "big"))
+                await peer.send(build(frame.payload, CLOSE))
                 assert await peer.rest() == b""
             done, _ = await asyncio.wait(tasks, timeout=TIMEOUT)
             for task in done:
