@@ -83,6 +83,11 @@ cdef class Connection(Session):
     cdef str away_reason
     cdef bint closed_here  # the application's close() ended the connection
     cdef bint told  # the handler knows that the connection is over
+    cdef double ended_at  # the loop's clock when the peer was found gone; 0 before
+    cdef readonly unsigned long long dropped  # sends from elsewhere after that
+    cdef bint strict_send  # such sends raise
+    cdef bint cancel_on_disconnect
+    cdef object on_end  # called once when the handler or TCP has ended
     cdef bint disconnect_given  # receive() has returned websocket.disconnect
 
     cdef int check_thread(self) except -1
@@ -98,9 +103,14 @@ cdef class Connection(Session):
     cdef bint _is_over(self) noexcept
     cdef int _input_ended(self) except -1
     cdef int _answer_end(self) except -1
+    cdef int _end_at_once(self) except -1
+    cdef int _note_end(self) except -1
+    cdef int _end_tasks(self) except -1
     cdef object _end(self)
+    cdef object _tell(self)
     # sending
-    cdef int check_sendable(self) except -1
+    cdef bint may_send(self) except -1
+    cdef bint _is_quiet(self) except -1
     cdef object sent(self)
     cdef int _write(self, bytes data) except -1
     cdef int flush(self) except -1

@@ -39,6 +39,7 @@ class Connection(Session):
         root_path: for the ASGI scope.
         lifespan_state: what the lifespan left, for ``ws.state``; it is not changed.
         extra_headers: headers that every response to the opening handshake carries.
+        strict_send: whether every send to a peer that is gone raises; see :attr:`dropped`.
         on_lost: called once with the connection when TCP is lost; the handler may still run.
     """
 
@@ -58,6 +59,7 @@ class Connection(Session):
         root_path: str = "",
         lifespan_state: Mapping[str, Any] | None = None,
         extra_headers: Iterable[tuple[str, str]] = (),
+        strict_send: bool = False,
         on_lost: Callable[[Connection], object] | None = None,
     ) -> None: ...
 
@@ -111,9 +113,22 @@ class Connection(Session):
     def task(self) -> asyncio.Task[Any] | None:
         """The handler's, from :meth:`start` until it is done."""
 
+    @property
+    def dropped(self) -> int:
+        """Sends that came from outside the handler after the peer had gone and before the handler
+        was told, at most 5 seconds long: they do nothing, for an exception would end whoever sent,
+        such as the handler whose broadcast this is."""
+
     # For the server
 
-    def start(self, ws: object, coroutine: Coroutine[Any, Any, Any], early: bytes = b"") -> None:
+    def start(
+        self,
+        ws: object,
+        coroutine: Coroutine[Any, Any, Any],
+        early: bytes = b"",
+        *,
+        cancel_on_disconnect: bool = False,
+    ) -> None:
         """Take the transport over and run the handler as a task.
 
         The handler's outcome ends the connection: :func:`fastws.exceptions.ending_of` says how.
@@ -123,7 +138,12 @@ class Connection(Session):
             coroutine: the handler's call.
             early: bytes that came behind the head, from a peer that did not wait for the answer;
                 they are read as frames once the application has accepted.
+            cancel_on_disconnect: cancel the handler as soon as the peer is gone, unless it waits
+                for a message and so is told.
         """
+
+    def call_at_end(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` once, when the handler or TCP has ended; at once if TCP has."""
 
     def refuse(
         self, status: int, headers: HeaderPairs | None = None, body: bytes | str = b""

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+from contextvars import ContextVar
 from http import HTTPStatus
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -72,6 +73,9 @@ cdef enum:
     INTERNAL_ERROR = 1011
     TRY_AGAIN_LATER = 1013
 
+cdef double QUIET = 5.0  # seconds that a dead peer's own handler has to find out
+# The connection whose handler, or a task started by it, is running.
+cdef object current_connection = ContextVar("fastws.connection")
 cdef object log = logging.getLogger("fastws.error")
 cdef tuple STATES = tuple(WebSocketState)
 cdef unsigned long long _serial = 0
@@ -100,6 +104,7 @@ cdef class Connection(Session):
         str root_path="",
         lifespan_state=None,
         extra_headers=(),
+        bint strict_send=False,
         on_lost=None,
     ):
         global _serial
@@ -120,6 +125,7 @@ cdef class Connection(Session):
         self.root_path = root_path
         self.lifespan_state = lifespan_state
         self.extra_headers = extra_headers
+        self.strict_send = strict_send
         self.on_lost = on_lost
         self.max_queue = limits.max_queue
         self.max_queue_bytes = limits.max_queue_bytes
@@ -171,13 +177,19 @@ cdef class Connection(Session):
 
     # -- the opening handshake ---------------------------------------------------------------
 
-    def start(self, ws, coroutine, bytes early=b""):
+    def start(self, ws, coroutine, bytes early=b"", *, bint cancel_on_disconnect=False):
         self.transport.set_protocol(self)
         self.transport.set_write_buffer_limits(
             high=self.limits.write_limit, low=self.limits.write_limit // 4
         )
         self.early = early
-        self.task = self.loop.create_task(coroutine)
+        self.cancel_on_disconnect = cancel_on_disconnect
+        # The handler's context, and that of every task it starts, names this connection.
+        token = current_connection.set(self)
+        try:
+            self.task = self.loop.create_task(coroutine)
+        finally:
+            current_connection.reset(token)
         self.task.add_done_callback(self._handler_done)
         if self.limits.accept_timeout is not None:
             self.timer.start(self.limits.accept_timeout)
@@ -350,6 +362,8 @@ cdef class Connection(Session):
             if not self.stalled:
                 self.end_of_input()
             self._wake()
+            self._end_at_once()
+            self._end_tasks()
             for group in (self.drainers, self.closers):
                 if group:
                     wake_all(group)
@@ -475,6 +489,7 @@ cdef class Connection(Session):
     cdef int _input_ended(self) except -1:
         """The peer's CLOSE, its violation or its EOF has been read."""
         self._wake()
+        self._end_at_once()
         if self.sent_code != 0:
             self._leave()
         elif (self.count == 0 and not self.refilling) and (
@@ -486,19 +501,50 @@ cdef class Connection(Session):
             self.timer.start(self.limits.close_timeout)
         return 0
 
+    cdef int _end_at_once(self) except -1:
+        """The peer is gone: cancel a handler that asked for it, unless it is about to be told."""
+        self._note_end()
+        if self.cancel_on_disconnect and self.receiver is None and self.task is not None:
+            self.cancel_on_disconnect = False
+            self.task.cancel()
+        return 0
+
+    cdef int _note_end(self) except -1:
+        if self.ended_at == 0:
+            self.ended_at = self.loop.time()
+        return 0
+
+    cdef int _end_tasks(self) except -1:
+        on_end = self.on_end
+        self.on_end = None
+        if on_end is not None:
+            on_end()
+        return 0
+
+    def call_at_end(self, callback):
+        self.on_end = callback
+        if self.transport is None:
+            self._end_tasks()
+
     cdef int _answer_end(self) except -1:
         """The messages before the end have had their answers: now the CLOSE that ends it."""
         self.conclude()
         return self._leave()
 
     cdef object _end(self):
-        """The exception that tells the handler."""
-        self.told = True
+        """The exception that says how the connection ended."""
         if self.closed_here:
             return WebSocketClosed(self.sent_code or ABNORMAL, self.sent_reason)
         if self.end_code == 0 and self.away_code != 0:
             return WebSocketDisconnect(self.away_code, self.away_reason)
         return WebSocketDisconnect(self.end_code or ABNORMAL, self.end_reason)
+
+    cdef object _tell(self):
+        """The same, to be raised: who gets it knows now."""
+        # What another handler's broadcast runs into tells this connection's own nothing.
+        if current_connection.get(None) is self:
+            self.told = True
+        return self._end()
 
     cdef object receive_as(self, int want, object timeout):
         cdef Receive receive
@@ -516,25 +562,46 @@ cdef class Connection(Session):
 
     # -- sending -----------------------------------------------------------------------------
 
-    cdef int check_sendable(self) except -1:
+    cdef bint may_send(self) except -1:
+        """Whether to send, or to drop without a word; raises what tells that it is too late."""
         self.check_thread()
-        if self.state != CONNECTED:
-            self.check_accepted()
-            raise self._end()
-        return 0
+        if self.state == CONNECTED:
+            return True
+        self.check_accepted()
+        if self._is_quiet():
+            self.dropped += 1
+            return False
+        raise self._tell()
+
+    cdef bint _is_quiet(self) except -1:
+        """Whether a send to this dead peer comes from elsewhere and too early to raise there.
+
+        A broadcast from another connection's handler would end that handler, the wrong one, as
+        long as this connection's own has not been told. It has a while to find out.
+        """
+        return (
+            not self.told
+            and not self.closed_here
+            and not self.strict_send
+            and current_connection.get(None) is not self
+            and self.loop.time() - self.ended_at < QUIET
+        )
 
     cdef object send_text(self, object data):
-        self.check_sendable()
+        if not self.may_send():
+            return READY
         self.send_text_data(data)
         return self.sent()
 
     cdef object send_binary(self, object data):
-        self.check_sendable()
+        if not self.may_send():
+            return READY
         self.send_binary_data(data)
         return self.sent()
 
     cdef object send_json_bytes(self, bytes data, bint binary):
-        self.check_sendable()
+        if not self.may_send():
+            return READY
         self.send_message(
             OP_BINARY if binary else OP_TEXT,
             <const uint8_t *>PyBytes_AS_STRING(data),
@@ -659,6 +726,7 @@ cdef class Connection(Session):
                 return
             self.away_code = code
             self.away_reason = reason
+            self._note_end()
             self._close_with(code, reason)
             self._wake()
 
@@ -700,6 +768,7 @@ cdef class Connection(Session):
 
     cdef int _abort_soon(self) except -1:
         # The CLOSE must reach the wire first: uvloop writes when this step of the loop ends.
+        self._note_end()
         if self.transport is not None:
             self.flush()
             self.loop.call_soon(self.transport.abort)
@@ -719,6 +788,7 @@ cdef class Connection(Session):
         cdef object ending = ending_of(error)
         cdef bint before_accept = self.upgrade is not None
         self.told = True
+        self._end_tasks()
         if cancelled:
             ending = ending._replace(code=self.away_code or INTERNAL_ERROR, status=503)
         elif isinstance(error, WebSocketDisconnect):
@@ -826,7 +896,10 @@ cdef class Connection(Session):
         return 1
 
     cdef object ping(self, object data):
-        self.check_sendable()
+        self.check_thread()
+        if self.state != CONNECTED:
+            self.check_accepted()
+            raise self._tell()
         payload = bytes(memoryview(data)) or os.urandom(4)
         if self.pings is None:
             self.pings = {}
@@ -876,8 +949,8 @@ cdef class Receive(Awaitable):
             self.connection = None
             if connection.end_code != 0 and connection.state == CONNECTED:
                 connection._answer_end()
+            connection.told = True
             if self.want == WANT_ITEM:
-                connection.told = True
                 raise StopAsyncIteration
             error = connection._end()
             if self.want == WANT_MESSAGE and not connection.disconnect_given:
@@ -983,7 +1056,9 @@ cdef class Pause(Awaitable):
         if self.closing:
             return connection.transport is None or connection.leaving
         if connection.transport is None or connection.leaving:
-            raise connection._end()
+            if connection._is_quiet():
+                return True
+            raise connection._tell()
         return not connection.write_paused
 
     cdef int abandon(self) except -1:

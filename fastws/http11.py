@@ -220,6 +220,7 @@ class HTTPProtocol(asyncio.Protocol):
             root_path=config.root_path,
             lifespan_state=hub.lifespan_state,
             extra_headers=hub.response_headers(),
+            strict_send=hub.app.strict_send,
             on_lost=hub.on_lost,
         )
         ws = WebSocket._from_connection(connection, hub.app, path_params)
