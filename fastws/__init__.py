@@ -17,7 +17,7 @@ Run it with ``fastws run module:app``, with ``app.serve()``, or as an ASGI appli
 
 import importlib
 import sys
-from pathlib import Path
+from pathlib import Path as _Path
 
 try:
     # It imports every other compiled module.
@@ -30,25 +30,29 @@ except ImportError as error:
     # The command `fastws`, or `python -m fastws`, says it in one line and ends; a program that
     # imports the package gets an exception.
     _as_module = ("-m", "fastws") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
-    if _as_module or Path(sys.argv[0]).stem == "fastws":
+    if _as_module or _Path(sys.argv[0]).stem == "fastws":
         sys.exit(_sentence)
     raise ImportError(_sentence) from error
 
 from fastws.app import FastWS
 from fastws.codes import CloseCode, Opcode, WebSocketState
+from fastws.dependencies import Depends
 from fastws.exceptions import (
     HandshakeError,
     HTTPException,
+    MessageError,
     WebSocketClosed,
     WebSocketDisconnect,
     WebSocketException,
     WebSocketTypeError,
 )
 from fastws.limits import DeflateOptions, Limits
+from fastws.middleware import Middleware
+from fastws.parameters import Cookie, Header, Path, Query
 from fastws.requests import Request
 from fastws.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastws.routing import APIRouter, APIWebSocketRoute
-from fastws.websocket import WebSocket
+from fastws.websocket import TypedWebSocket, WebSocket
 
 __version__ = "0.1.0"
 
@@ -56,17 +60,25 @@ __all__ = [
     "APIRouter",
     "APIWebSocketRoute",
     "CloseCode",
+    "Cookie",
     "DeflateOptions",
+    "Depends",
     "FastWS",
     "HTMLResponse",
     "HTTPException",
     "HandshakeError",
+    "Header",
     "JSONResponse",
     "Limits",
+    "MessageError",
+    "Middleware",
     "Opcode",
+    "Path",
     "PlainTextResponse",
+    "Query",
     "Request",
     "Response",
+    "TypedWebSocket",
     "WebSocket",
     "WebSocketClosed",
     "WebSocketDisconnect",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,6 +16,10 @@ from fastws.codes import CloseCode, WebSocketState, encode_close
 from fastws.datastructures import Message, Receive, Scope, Send
 from fastws.exceptions import WebSocketClosed, WebSocketDisconnect, WebSocketTypeError
 from fastws.handshake import HeaderPairs, normalize_headers
+from fastws.read_ahead import ReadAhead
+
+if TYPE_CHECKING:
+    from fastws.websocket import WebSocket
 
 __all__ = ["ASGIConnection"]
 
@@ -22,6 +27,13 @@ CONNECTING = WebSocketState.CONNECTING
 CONNECTED = WebSocketState.CONNECTED
 CLOSING = WebSocketState.CLOSING
 DISCONNECTED = WebSocketState.DISCONNECTED
+
+QUIET = 5.0
+"""Seconds that the handler of a dead peer has to find out, before sends from elsewhere raise."""
+
+current_connection: ContextVar[object] = ContextVar("fastws.asgi_connection")
+"""The connection whose handler, or a task started by it, is running."""
+
 
 class ASGIConnection:
     """A connection over ``(receive, send)``, with the methods of the compiled ``Connection``.
@@ -36,10 +48,16 @@ class ASGIConnection:
     """
 
     __slots__ = (
+        "_ahead",
         "_answering",
         "_closed_here",
         "_denial",
+        "_ended_at",
+        "_handler",
+        "_handler_told",
+        "_has_handler",
         "_id",
+        "_on_end",
         "_pending",
         "_reading",
         "_receive",
@@ -47,9 +65,11 @@ class ASGIConnection:
         "_send",
         "_told",
         "application_state",
+        "cancelled_here",
         "client_state",
         "close_code",
         "close_reason",
+        "dropped",
         "subprotocol",
     )
 
@@ -79,6 +99,65 @@ class ASGIConnection:
         self._pending: asyncio.Future[Message] | None = None
         # The start of a denial response that came through send().
         self._denial: tuple[int, HeaderPairs, bytearray] | None = None
+        # Whether begin() was called: else there is no telling who sends.
+        self._has_handler = False
+        # The handler has been told of the end, or has ended itself.
+        self._handler_told = False
+        # The loop's clock when the peer was found gone, 0 before.
+        self._ended_at = 0.0
+        self.dropped = 0
+        self._on_end: Callable[[], object] | None = None
+        # The handler's task, if the peer's leaving is to cancel it.
+        self._handler: asyncio.Task[Any] | None = None
+        self.cancelled_here = False
+        self._ahead: ReadAhead | None = None
+
+    # The handler
+
+    def begin(self, *, cancel_on_disconnect: bool = False) -> None:
+        """Make the running task the handler's, with all tasks that it starts.
+
+        Parameters:
+            cancel_on_disconnect: cancel it as soon as the peer has left, unless it waits for a
+                message and so is told anyway; ``cancelled_here`` says so then.
+        """
+        current_connection.set(self)
+        self._has_handler = True
+        if cancel_on_disconnect:
+            self._handler = asyncio.current_task()
+
+    def call_at_end(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` once, when the handler has ended or the peer has left."""
+        self._on_end = callback
+        if self.client_state is DISCONNECTED:
+            self._end()
+
+    def finish(self) -> None:
+        """The handler has ended: give up what was going on for it."""
+        self._handler_told = True
+        self._handler = None
+        self._drop_pending()
+        if self._ahead is not None:
+            self._ahead.stop()
+        self._end()
+
+    def _end(self) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+    def _on_disconnect(self) -> None:
+        if self._handler is not None and not self._reading:
+            self.cancelled_here = True
+            self._handler.cancel()
+        self._end()
+
+    @property
+    def behind(self) -> WebSocket | None:
+        """The WebSocket whose events middleware hands on to this one, if that is so."""
+        reference = self._scope.get("fastws.websocket")
+        behind: WebSocket | None = reference() if reference is not None else None
+        return None if behind is None or behind._link is self else behind
 
     # The opening handshake
 
@@ -86,7 +165,8 @@ class ASGIConnection:
     def id(self) -> str:
         """A name for this connection, unique among all."""
         if self._id is None:
-            self._id = uuid.uuid4().hex
+            behind = self.behind
+            self._id = uuid.uuid4().hex if behind is None else behind.id
         return self._id
 
     @property
@@ -133,6 +213,9 @@ class ASGIConnection:
             await self._transmit(
                 {"type": "websocket.accept", "subprotocol": subprotocol, "headers": pairs}
             )
+            if self._handler is not None:
+                self._ahead = ReadAhead(self._receive, self._on_disconnect)
+                self._receive = self._ahead.receive
         finally:
             self._answering = False
 
@@ -192,6 +275,7 @@ class ASGIConnection:
         """
         event = await self._next_event(timeout)
         if event["type"] == "websocket.disconnect":
+            self._handler_told = True
             return {
                 "type": "websocket.disconnect",
                 "code": self.close_code,
@@ -370,9 +454,36 @@ class ASGIConnection:
         await send(encode_json(obj))
 
     async def _send_message(self, message: Message) -> None:
-        if self.application_state is not CONNECTED or self.client_state is not CONNECTED:
-            raise self._not_open("send")
-        await self._transmit(message)
+        if self.application_state is CONNECTED and self.client_state is CONNECTED:
+            try:
+                await self._send(message)
+                return
+            except OSError as error:
+                # ASGI 2.4: a send raises this once the peer has gone; how, only a receive can tell.
+                self._lose(CloseCode.ABNORMAL_CLOSURE, None)
+                cause = error
+        else:
+            cause = None
+        if self._is_quiet():
+            self.dropped += 1
+        else:
+            raise self._not_open("send") from cause
+
+    def _is_quiet(self) -> bool:
+        """Whether a send to a dead peer comes from elsewhere and too early to raise there.
+
+        A broadcast from another connection's handler would end that handler, the wrong one, as
+        long as this connection's own has not been told. It has a while to find out.
+        """
+        return (
+            self._has_handler
+            and not self._handler_told
+            and not self._closed_here
+            and self.client_state is DISCONNECTED
+            and current_connection.get(None) is not self
+            and not getattr(self._scope.get("app"), "strict_send", False)
+            and asyncio.get_running_loop().time() - self._ended_at < QUIET
+        )
 
     async def _transmit(self, message: Message) -> None:
         try:
@@ -380,7 +491,7 @@ class ASGIConnection:
         except OSError as error:
             # ASGI 2.4: a send raises this once the peer has gone; how, only a receive can tell.
             self._lose(CloseCode.ABNORMAL_CLOSURE, None)
-            raise self._not_open("send") from error
+            raise self._not_open("accept") from error
 
     # The end
 
@@ -408,7 +519,7 @@ class ASGIConnection:
             self.close_code = code
             self.close_reason = reason or ""
         if not self._reading:
-            self.finish()
+            self._drop_pending()
 
     async def _transmit_last(self, *messages: Message) -> None:
         try:
@@ -422,14 +533,19 @@ class ASGIConnection:
     async def ping(self, data: bytes = b"") -> float:
         """Not to be had: ASGI has no event for it.
 
+        Behind middleware on this package's own server there is a connection that has.
+
         Raises:
-            RuntimeError: always.
+            RuntimeError: always, otherwise.
         """
+        behind = self.behind
+        if behind is not None:
+            return await behind.ping(data)
         raise RuntimeError(
             "an ASGI server sends its pings itself: ping() works under `fastws run` and app.serve()"
         )
 
-    def finish(self) -> None:
+    def _drop_pending(self) -> None:
         """Give up the call of the server's receive that a timeout may have left behind."""
         pending, self._pending = self._pending, None
         if pending is None:
@@ -447,6 +563,9 @@ class ASGIConnection:
         self.client_state = DISCONNECTED
         if self.application_state is not CONNECTING:
             self.application_state = DISCONNECTED
+        if self._ended_at == 0:
+            self._ended_at = asyncio.get_running_loop().time()
+        self._end()
 
     def _not_open(self, action: str) -> Exception:
         """Why ``action`` is not possible now."""
@@ -454,6 +573,9 @@ class ASGIConnection:
         if self._closed_here:
             return WebSocketClosed(code, self.close_reason)
         if self.client_state is DISCONNECTED:
+            # What another handler's broadcast runs into tells this connection's own nothing.
+            if current_connection.get(None) is self:
+                self._handler_told = True
             return WebSocketDisconnect(code, self.close_reason)
         return RuntimeError(
             f"cannot {action}: the connection is not accepted yet, call `await ws.accept()` first"

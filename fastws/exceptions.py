@@ -8,6 +8,8 @@
     │       └── WebSocketClosed            … because this application closed it (RuntimeError too)
     ├── TypeError
     │   └── WebSocketTypeError             a message of the other kind arrived; .data keeps it
+    ├── ValueError
+    │   └── MessageError                   a message is not of the type asked for; .errors, .field
     ├── WebSocketException                 raised by the application: close with .code, .reason
     ├── HTTPException                      raised by the application: refuse with .status_code
     └── HandshakeError                     the opening handshake broke a rule; .status answers it
@@ -27,6 +29,7 @@ __all__ = [
     "Ending",
     "HTTPException",
     "HandshakeError",
+    "MessageError",
     "WebSocketClosed",
     "WebSocketDisconnect",
     "WebSocketException",
@@ -83,6 +86,51 @@ class WebSocketTypeError(TypeError):
 
     def __reduce__(self) -> tuple[type[WebSocketTypeError], tuple[str, str | bytes]]:
         return type(self), (str(self), self.data)
+
+
+class MessageError(ValueError):
+    """The next message is not of the type that was asked for.
+
+    It has been taken off the queue, and the connection is as before: a handler may catch this,
+    answer, and go on. Escaping a handler it closes the connection with 1007 (RFC 6455 section
+    7.4.1) and the sentence.
+
+    Parameters:
+        message: the sentence to show: it names the field and what is wrong with it.
+        errors: each with ``loc``, the keys and indices that lead to the field; ``msg``, what is
+            wrong with it; and ``type``, a stable name for programs.
+        data: the message that arrived.
+    """
+
+    errors: list[dict[str, Any]]
+    data: str | bytes
+
+    def __init__(
+        self, message: str, errors: Sequence[Mapping[str, Any]] = (), data: str | bytes = b""
+    ) -> None:
+        super().__init__(message)
+        self.errors = [dict(error) for error in errors]
+        self.data = data
+
+    @property
+    def field(self) -> str:
+        """The path of the first field that is wrong, as in ``user.emails[0]``; ``""`` if it is
+        the message as a whole."""
+        return field_path(self.errors[0]["loc"]) if self.errors else ""
+
+    def __reduce__(self) -> tuple[type[MessageError], tuple[str, list[Any], str | bytes]]:
+        return type(self), (str(self), self.errors, self.data)
+
+
+def field_path(loc: Sequence[str | int]) -> str:
+    """How a field is written whose place is given as keys and indices."""
+    path = ""
+    for step in loc:
+        if isinstance(step, int) or step == "...":
+            path += f"[{step}]"
+        else:
+            path += f".{step}" if path else step
+    return path
 
 
 class WebSocketException(Exception):
@@ -145,9 +193,7 @@ class HandshakeError(Exception):
     message: str
     headers: Sequence[tuple[str, str]]
 
-    def __init__(
-        self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(f"{status}: {message}")
         self.status = status
         self.message = message
@@ -188,5 +234,7 @@ def ending_of(error: BaseException | None) -> Ending:
             return Ending(1011, "", error.status_code, True)
         case WebSocketTypeError():
             return Ending(1003, fitting_reason(str(error)), 500, False)
+        case MessageError():
+            return Ending(1007, fitting_reason(str(error)), 500, False)
         case _:
             return Ending(1011, "", 500, True)

@@ -1,355 +1,350 @@
-"""How a handler is called: its signature, read once at registration, and the values it asks for."""
+"""The values that a handler takes from the request: path, query, headers and cookies.
+
+A parameter says where its value comes from with :data:`Query`, :data:`Header`, :data:`Cookie` or
+:data:`Path`, as its default or within ``Annotated``. One that says nothing is looked for in the
+path and then in the query.
+"""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import re
-import sys
-import types
-import typing
-from collections.abc import Callable, Collection, Mapping
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, Literal
 
-import msgspec
+from fastws.conversions import Constraints, Conversion, Reason, Unfit, conversion_to
+from fastws.handshake import parse_request
+from fastws.requests import HTTPConnection
+from fastws.signatures import Argument, Parameter, name_of
+from fastws.websocket import WebSocket
 
-from fastws.exceptions import HTTPException
+__all__ = [
+    "Cookie",
+    "Header",
+    "Marker",
+    "PLACES",
+    "Path",
+    "Query",
+    "Source",
+    "Value",
+    "ValueMarker",
+    "value_of",
+]
 
-__all__ = ["Call", "Conversion", "compile_call", "conversion_to", "is_async", "name_of"]
+Place = Literal["path", "query", "header", "cookie"]
+PLACES = {"path": "Path", "query": "Query", "header": "Header", "cookie": "Cookie"}
 
-Parameter = inspect.Parameter
 
-UNPROCESSABLE = 422
+# What a handler writes
+
+
+class Marker:
+    """What may stand in the place of a default, or in ``Annotated``, to say what a parameter is."""
 
 
 @dataclass(frozen=True)
-class Conversion:
-    """How the text of a parameter becomes the type its annotation names.
+class ValueMarker(Marker):
+    """Where a parameter's value comes from: what :data:`Query` and its like make."""
 
-    Parameters:
-        convert: raises ``ValueError`` for text that has no such value.
-        kind: a stable name for programs, as FastAPI has it: ``int_parsing``.
-        expected: completes the sentence "expected …".
-    """
-
-    convert: Callable[[str], Any]
-    kind: str
-    expected: str
-
-    def complaint(self, location: str, name: str, value: object) -> dict[str, Any]:
-        """What the peer is told about a value that does not convert."""
-        return {
-            "loc": [location, name],
-            "msg": f"expected {self.expected}",
-            "type": self.kind,
-            "input": value,
-        }
+    place: Place
+    default: Any
+    default_factory: Callable[[], Any] | None
+    alias: str | None
+    convert_underscores: bool
+    constraints: Constraints
+    title: str | None
+    description: str | None
+    deprecated: Any
 
 
-# Conversions
+class _Declaration:
+    """One of :data:`Query`, :data:`Header`, :data:`Cookie` and :data:`Path`; see its call."""
 
+    def __init__(self, place: Place) -> None:
+        self._place = place
 
-_BOOLS = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True)
-_BOOLS |= dict.fromkeys(("0", "false", "f", "no", "n", "off"), False)
-
-
-def _to_bool(text: str) -> bool:
-    try:
-        return _BOOLS[text.lower()]
-    except KeyError:
-        raise ValueError from None
-
-
-def _one_of(values: Collection[Any]) -> str:
-    return "one of " + ", ".join(repr(value) for value in values)
-
-
-def conversion_to(annotation: Any) -> Conversion | None:
-    """The conversion of text to ``annotation``; ``None`` if the text itself is what is wanted.
-
-    Raises:
-        TypeError: text cannot be converted to that type.
-    """
-    if annotation in (Parameter.empty, Any, str, object):
-        return None
-    if annotation is bool:
-        return Conversion(_to_bool, "bool_parsing", "a truth value such as true or false")
-    info = msgspec.inspect.type_info(annotation)
-    kind, expected = _describe(info)
-    # strict=False is what lets it read numbers from text; its ValidationError is a ValueError.
-    return Conversion(
-        functools.partial(msgspec.convert, type=annotation, strict=False), kind, expected
-    )
-
-
-_SCALARS: dict[type[msgspec.inspect.Type], tuple[str, str]] = {
-    msgspec.inspect.AnyType: ("value_error", "any text"),
-    msgspec.inspect.StrType: ("string_type", "text"),
-    msgspec.inspect.NoneType: ("none_required", "null"),
-    msgspec.inspect.IntType: ("int_parsing", "a whole number"),
-    msgspec.inspect.FloatType: ("float_parsing", "a number"),
-    msgspec.inspect.BoolType: ("bool_parsing", "true or false"),
-    msgspec.inspect.DecimalType: ("decimal_parsing", "a decimal number"),
-    msgspec.inspect.UUIDType: ("uuid_parsing", "a UUID"),
-    msgspec.inspect.DateTimeType: ("datetime_parsing", "a date and time, such as in RFC 3339"),
-    msgspec.inspect.DateType: ("date_parsing", "a date such as 2030-01-31"),
-    msgspec.inspect.TimeType: ("time_parsing", "a time such as 12:30:00"),
-    msgspec.inspect.TimeDeltaType: ("time_delta_parsing", "a duration, such as in ISO 8601"),
-}
-
-
-def _describe(info: msgspec.inspect.Type) -> tuple[str, str]:
-    """The name of what can go wrong with a type, and what is expected of a value."""
-    if isinstance(info, msgspec.inspect.Metadata):
-        return _describe(info.type)
-    if isinstance(info, msgspec.inspect.EnumType):
-        return "enum", _one_of([member.value for member in info.cls])
-    if isinstance(info, msgspec.inspect.LiteralType):
-        return "literal_error", _one_of(info.values)
-    if isinstance(info, msgspec.inspect.UnionType):
-        parts = [_describe(part) for part in info.types]
-        return parts[0][0], " or ".join(expected for _, expected in parts)
-    try:
-        return _SCALARS[type(info)]
-    except KeyError:
-        raise TypeError(f"text cannot be converted to {type(info).__name__}") from None
-
-
-# Signatures
-
-
-def is_async(function: Any) -> bool:
-    """Whether calling it makes a coroutine: ``async def``, a partial of one, or an object whose
-    ``__call__`` is one."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.iscoroutinefunction(function):
-        return True
-    return not inspect.isclass(function) and inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  (it is asked for what it is, not whether)
-    )
-
-
-def name_of(function: Any) -> str:
-    """What to call a handler in messages, and a route that has no name of its own."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    name: str = getattr(function, "__name__", type(function).__name__)
-    return name
-
-
-def _signature(function: Any) -> inspect.Signature:
-    if sys.version_info >= (3, 14):
-        import annotationlib
-
-        # An annotation may name what is imported for the type checker only.
-        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
-    return inspect.signature(function)
-
-
-def _annotations(function: Any, parameters: Collection[Parameter]) -> dict[str, Any]:
-    """The annotations of the parameters; those that are text evaluated, if that is possible."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not inspect.isroutine(function):
-        function = function.__call__
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except Exception:
-        # One of them cannot be evaluated, often an import for the type checker only. The others
-        # still count; this one is looked at as text.
-        scope = getattr(inspect.unwrap(function), "__globals__", {})
-        hints = {item.name: _evaluate(item.annotation, scope) for item in parameters}
-    return {item.name: hints.get(item.name, item.annotation) for item in parameters}
-
-
-def _evaluate(annotation: Any, scope: dict[str, Any]) -> Any:
-    text = getattr(annotation, "__forward_arg__", annotation)
-    if not isinstance(text, str):
-        return annotation
-    try:
-        # What typing.get_type_hints() does: these are the program's own annotations.
-        return eval(text, dict(scope))
-    except Exception:
-        return text
-
-
-def _is_annotated(annotation: Any, kind: type) -> bool:
-    """Whether an annotation means ``kind``, perhaps optional or with remarks."""
-    if isinstance(annotation, str):
-        pattern = rf"(Optional\[)?([\w.]*\.)?{kind.__name__}\]?( *\| *None)?"
-        return re.fullmatch(pattern, annotation.strip()) is not None
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _is_annotated(get_args(annotation)[0], kind)
-    if origin in (Union, types.UnionType):
-        return any(_is_annotated(part, kind) for part in get_args(annotation))
-    return isinstance(annotation, type) and issubclass(annotation, kind)
-
-
-def _subject_of(
-    parameters: Collection[Parameter],
-    annotations: Mapping[str, Any],
-    path: Collection[str],
-    kind: type,
-) -> str | None:
-    """The parameter that gets the connection: the one annotated so, else the first positional one
-    that is nothing else."""
-    for item in parameters:
-        if _is_annotated(annotations[item.name], kind):
-            return item.name
-    for item in parameters:
-        if (
-            item.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-            and item.annotation is Parameter.empty
-            and item.default is Parameter.empty
-            and item.name not in path
-        ):
-            return item.name
-    return None
-
-
-class Call:
-    """A handler and where each of its arguments comes from: made once, by :func:`compile_call`.
-
-    Parameters:
-        function: the handler.
-        subject: the parameter that gets the connection (or request), ``None`` if none does.
-        subject_first: whether that parameter can be passed as the first positional one.
-        path: the path parameters it takes, with their conversions.
-        leading: positional-only parameters after the subject, in order, with their defaults.
-        unbound: parameters that nothing gives a value to.
-    """
-
-    __slots__ = ("_leading", "_path", "_subject", "_subject_first", "function", "unbound")
-
-    def __init__(
+    def __call__(
         self,
-        function: Callable[..., Any],
+        default: Any = ...,
         *,
-        subject: str | None,
-        subject_first: bool,
-        path: tuple[tuple[str, Conversion | None], ...],
-        leading: tuple[tuple[str, Any], ...],
-        unbound: tuple[str, ...],
-    ) -> None:
-        self.function = function
-        self.unbound = unbound
-        self._subject = subject
-        self._subject_first = subject_first
-        self._path = path
-        self._leading = leading
+        default_factory: Callable[[], Any] | None = None,
+        alias: str | None = None,
+        validation_alias: str | None = None,
+        convert_underscores: bool = True,
+        gt: Any = None,
+        ge: Any = None,
+        lt: Any = None,
+        le: Any = None,
+        multiple_of: Any = None,
+        min_length: int | None = None,
+        max_length: int | None = None,
+        pattern: str | None = None,
+        allow_inf_nan: bool | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        deprecated: bool | str | None = None,
+        examples: Any = None,
+        openapi_examples: Any = None,
+        include_in_schema: bool = True,
+        json_schema_extra: Any = None,
+    ) -> Any:
+        """Declare where a parameter's value comes from, and what it must keep to.
 
-    @property
-    def takes_subject(self) -> bool:
-        """Whether the handler gets the connection (or request) at all."""
-        return self._subject_first or self._subject is not None
+        The value is converted to the parameter's annotation. A list, set or tuple takes all the
+        values that the name has. What is missing, does not convert, or breaks a constraint is
+        answered with 422 and every reason before the connection is accepted.
 
-    def __call__(self, subject: Any, values: Mapping[str, Any]) -> Any:
-        """Call the handler: ``values`` are those of the path, by name.
+        Parameters:
+            default: what the parameter is if the request has no such value; ``...`` requires one.
+            default_factory: called for the default instead.
+            alias: the name in the request, if it is another one than the parameter's.
+            validation_alias: the same; goes before ``alias``.
+            convert_underscores: for a header without alias, whether its name has dashes where the
+                parameter's has underscores.
+            gt, ge, lt, le: bounds of numbers and times: above, from, below, up to.
+            multiple_of: what a number is to be divisible by.
+            min_length: of text in characters; of a list, how many values.
+            max_length: the same, at most.
+            pattern: a regular expression of :mod:`re` that is searched for in the text.
+            allow_inf_nan: ``False`` refuses a ``float`` that is infinite or not a number.
+            title, description, deprecated: for people; kept.
+            examples, openapi_examples, include_in_schema, json_schema_extra: taken for programs
+                written for FastAPI; without effect.
 
         Raises:
-            HTTPException: 422 with every value that does not convert, and why.
+            ValueError: a path parameter is given a default, or both kinds of default are given.
         """
-        if self._subject_first and not self._path:
-            return self.function(subject)
-        arguments = self._convert(values)
-        if self._subject_first:
-            positional = [subject]
-        else:
-            positional = []
-            if self._subject is not None:
-                arguments[self._subject] = subject
-        for name, default in self._leading:
-            positional.append(arguments.pop(name, default))
-        return self.function(*positional, **arguments)
+        if default is not ... and default_factory is not None:
+            raise ValueError("a parameter has either a default or a default_factory")
+        if self._place == "path" and (default is not ... or default_factory is not None):
+            raise ValueError("a path parameter has no default: there is no path without it")
+        return ValueMarker(
+            self._place,
+            default,
+            default_factory,
+            validation_alias or alias,
+            convert_underscores,
+            Constraints(
+                gt, ge, lt, le, multiple_of, min_length, max_length, pattern, allow_inf_nan
+            ),
+            title,
+            description,
+            deprecated,
+        )
 
-    def _convert(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        arguments = {}
-        complaints = []
-        for name, conversion in self._path:
-            value = values[name]
-            if conversion is not None:
-                try:
-                    value = conversion.convert(value)
-                except ValueError:
-                    complaints.append(conversion.complaint("path", name, value))
-            arguments[name] = value
-        if complaints:
-            raise HTTPException(UNPROCESSABLE, complaints)
-        return arguments
+    def __repr__(self) -> str:
+        return f"fastws.{PLACES[self._place]}"
 
 
-def compile_call(
-    function: Callable[..., Any], path: Mapping[str, Callable[[Any], Any] | None], kind: type
-) -> Call:
-    """Decide where each argument of a handler comes from.
+Query = _Declaration("query")
+"""A parameter of the URL's query: ``room: str = Query()``."""
+Header = _Declaration("header")
+"""A header: ``user_agent: str = Header()`` is the header ``user-agent``."""
+Cookie = _Declaration("cookie")
+"""A cookie: ``session: str | None = Cookie(None)``."""
+Path = _Declaration("path")
+"""A parameter of the route's path: ``client_id: int = Path(ge=1)``."""
+
+
+# What the request says
+
+
+class Source:
+    """The request that arguments are taken from.
 
     Parameters:
-        function: the handler.
-        path: the names in its route's path, each with a function that gives the text of its value
+        subject: the connection, or plain request.
+        path: the values of the path parameters.
+    """
+
+    __slots__ = ("_request", "path", "subject")
+
+    def __init__(self, subject: Any, path: Mapping[str, Any]) -> None:
+        self.subject = subject
+        self.path = path
+        self._request: HTTPConnection | None = None
+
+    @property
+    def connection(self) -> HTTPConnection:
+        """The request with all that belongs to it, as the handler sees it too."""
+        return self.subject._describe() if isinstance(self.subject, WebSocket) else self.subject
+
+    @property
+    def head(self) -> HTTPConnection:
+        """The request's headers, query and cookies only.
+
+        Of a compiled connection they are read once more than the handler may do it, but an idle
+        connection whose handler does not ask keeps nothing of them in memory.
+        """
+        if self._request is None:
+            subject = self.subject
+            if isinstance(subject, WebSocket):
+                self._request = subject._request or _head_of(subject)
+            else:
+                self._request = subject
+        return self._request
+
+    def get(self, place: Place, key: str) -> str | None:
+        """A value of the head, ``None`` if there is none."""
+        if place == "query":
+            return self.head.query_params.get(key)
+        return (self.head.headers if place == "header" else self.head.cookies).get(key)
+
+    def get_all(self, place: Place, key: str) -> list[str]:
+        """Every value that the head has for a name."""
+        if place == "query":
+            return self.head.query_params.getlist(key)
+        if place == "header":
+            return self.head.headers.getlist(key)
+        value = self.head.cookies.get(key)
+        return [] if value is None else [value]
+
+
+def _head_of(ws: WebSocket) -> HTTPConnection:
+    request = parse_request(ws._link.head)
+    return HTTPConnection({"headers": request.headers, "query_string": request.query_string})
+
+
+# What a parameter becomes
+
+
+@dataclass(frozen=True)
+class Value:
+    """A parameter whose value comes from the request.
+
+    Parameters:
+        place: the part of the request.
+        key: the name there.
+        conversion: what to make of it; ``None`` leaves text as it is.
+        default: called without a value; ``None`` where one is required.
+    """
+
+    place: Place
+    key: str
+    conversion: Conversion | None
+    default: Callable[[], Any] | None
+
+    def take(self, source: Source, results: Sequence[Any], complaints: list[dict[str, Any]]) -> Any:
+        """The argument; or nothing, and what the peer is to be told is added to ``complaints``."""
+        conversion = self.conversion
+        given: Any
+        if self.place == "path":
+            given = source.path.get(self.key)
+        elif conversion is not None and conversion.is_repeated:
+            given = source.get_all(self.place, self.key) or None
+        else:
+            given = source.get(self.place, self.key)
+        if given is None:
+            if self.default is not None:
+                return self.default()
+            complaints.append(Reason("missing", "is required", None).complaint(*self._name))
+            return None
+        if conversion is None:
+            return given
+        try:
+            return conversion.convert(given)
+        except Unfit as error:
+            complaints.extend(reason.complaint(*self._name) for reason in error.reasons)
+            return None
+
+    @property
+    def _name(self) -> tuple[str, str]:
+        return self.place, self.key
+
+
+def value_of(
+    function: Callable[..., Any],
+    argument: Argument,
+    marker: ValueMarker | None,
+    path: Mapping[str, Callable[[Any], str] | None],
+) -> Value:
+    """Decide which value of the request an argument is.
+
+    Parameters:
+        function: what takes it, for messages.
+        argument: the parameter.
+        marker: what it says about where its value comes from.
+        path: the names in the route's path, each with a function that gives the text of its value
             back; ``None`` where the value is text.
-        kind: what it handles: the class of the connection or request.
 
     Raises:
-        TypeError: a path parameter is annotated with a type that text cannot be converted to.
+        TypeError: text cannot be converted to its annotation, or the marker is one of another
+            place than the path's.
     """
-    parameters = _signature(function).parameters.values()
-    annotations = _annotations(function, parameters)
-    subject = _subject_of(parameters, annotations, path, kind)
-    bound: dict[str, Conversion | None] = {}
-    leading: list[tuple[str, Any]] = []
-    unbound = []
-    first = next(iter(parameters), None)
-    subject_first = (
-        subject is not None
-        and first is not None
-        and first.name == subject
-        and first.kind is not Parameter.KEYWORD_ONLY
-    )
-    for item in parameters:
-        if item.kind is Parameter.VAR_POSITIONAL:
-            # A wrapper that hands everything on: the connection comes first.
-            subject_first = subject_first or item is first
-        elif item.kind is Parameter.VAR_KEYWORD:
-            bound.update((name, None) for name in path if name not in bound and name != subject)
-        elif item.name != subject and item.name in path:
-            bound[item.name] = _path_conversion(
-                function, item.name, annotations[item.name], path[item.name]
+    place: Place = _place_of(function, argument, marker, path)
+    key = argument.name
+    if marker is not None and marker.alias is not None:
+        key = marker.alias
+    elif place == "header" and (marker is None or marker.convert_underscores):
+        key = key.replace("_", "-")
+    annotation = argument.annotation
+    try:
+        if isinstance(annotation, str):
+            raise TypeError(
+                "it cannot be evaluated, as what is imported for the type checker only cannot"
             )
-        elif item.name != subject and item.default is Parameter.empty:
-            unbound.append(item.name)
-        if item.kind is Parameter.POSITIONAL_ONLY and not (subject_first and item is first):
-            leading.append((item.name, item.default))
-    return Call(
-        function,
-        subject=subject,
-        subject_first=subject_first,
-        path=tuple(bound.items()),
-        leading=tuple(leading),
-        unbound=tuple(unbound),
-    )
+        if annotation is Parameter.empty and marker is None and place == "query":
+            annotation = type_of_default(argument.default)
+        constraints = () if marker is None else (marker.constraints,)
+        conversion = conversion_to(annotation, *constraints)
+        if place == "path":
+            conversion = _path_conversion(conversion, argument, path.get(key))
+    except TypeError as error:
+        shown = getattr(annotation, "__name__", annotation)
+        raise TypeError(
+            f"parameter {argument.name!r} of {name_of(function)}() is annotated with {shown}, "
+            f"which a {place} has no values for: {error}; for anything else use Depends()"
+        ) from None
+    return Value(place, key, conversion, _default_of(argument, marker))
+
+
+def _place_of(
+    function: Callable[..., Any],
+    argument: Argument,
+    marker: ValueMarker | None,
+    path: Collection[str],
+) -> Place:
+    if marker is None:
+        return "path" if argument.name in path else "query"
+    if marker.place != "path" and argument.name in path and marker.alias is None:
+        raise TypeError(
+            f"parameter {argument.name!r} of {name_of(function)}() is in the path and declared as "
+            f"{PLACES[marker.place]}(): rename it, or give it an alias"
+        )
+    return marker.place
+
+
+TEXT_LIKE = (bool, int, float)
+
+
+def type_of_default(default: Any) -> Any:
+    """What a parameter without annotation is converted to."""
+    return next((kind for kind in TEXT_LIKE if type(default) is kind), str)
+
+
+def _default_of(argument: Argument, marker: ValueMarker | None) -> Callable[[], Any] | None:
+    if marker is not None and marker.default_factory is not None:
+        return marker.default_factory
+    default = argument.default
+    if default is Parameter.empty or isinstance(default, Marker):
+        default = ... if marker is None else marker.default
+    if default is ...:
+        return None
+    if isinstance(default, (list, set, dict)):
+        # What one handler does to it is not to be seen by the next.
+        return lambda: copy.deepcopy(default)
+    return lambda: default
 
 
 def _path_conversion(
-    function: Any, name: str, annotation: Any, to_text: Callable[[Any], str] | None
+    conversion: Conversion | None, argument: Argument, to_text: Callable[[Any], str] | None
 ) -> Conversion | None:
-    if annotation is Parameter.empty:
-        return None
-    try:
-        if isinstance(annotation, str):
-            raise TypeError(f"the annotation {annotation!r} cannot be evaluated")
-        conversion = conversion_to(annotation)
-    except TypeError as error:
-        raise TypeError(
-            f"path parameter {name!r} of {name_of(function)}() is annotated with {annotation!r}, "
-            f"which a path has no values for: {error}"
-        ) from None
+    if conversion is not None and conversion.is_repeated:
+        raise TypeError("it has one value each")
     if to_text is None:
         return conversion
     # The path's own convertor has read the text; the annotation may want another type.
     if conversion is None:
-        return Conversion(to_text, "string_type", "text") if annotation is str else None
+        return Conversion(to_text) if argument.type is str else None
     convert = conversion.convert
-    return Conversion(lambda value: convert(to_text(value)), conversion.kind, conversion.expected)
+    return Conversion(lambda value: convert(to_text(value)))

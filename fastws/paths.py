@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["CONVERTORS", "CompiledPath", "Convertor", "compile_path"]
+__all__ = ["CONVERTORS", "CompiledPath", "Convertor", "PathTable", "compile_path"]
 
 
 class Convertor(NamedTuple):
@@ -68,10 +68,11 @@ class CompiledPath:
         convertors: the parameters, in order.
     """
 
-    __slots__ = ("_pieces", "_typed", "convertors", "regex")
+    __slots__ = ("_kinds", "_pieces", "_typed", "convertors", "regex")
 
     def __init__(self, pieces: Sequence[str], convertors: Mapping[str, str]) -> None:
         self._pieces = tuple(pieces)
+        self._kinds = tuple(convertors.values())
         self.convertors = {name: CONVERTORS[kind] for name, kind in convertors.items()}
         self._typed = {
             name: self.convertors[name].convert
@@ -96,6 +97,25 @@ class CompiledPath:
             except ValueError:  # an integer with thousands of digits
                 return None
         return values
+
+    def segments(self) -> tuple[list[str | None], bool]:
+        """What stands between the slashes, as far as that can be said.
+
+        Each is its text, or ``None`` for one that has a parameter in it. The second value tells
+        whether they are all: a parameter of kind ``path`` has slashes of its own, so that nothing
+        is said of its segment and of those behind it.
+        """
+        segments: list[str | None] = [""]
+        for piece, kind in zip(self._pieces, (*self._kinds, None), strict=True):
+            first, *others = piece.split("/")
+            if segments[-1] is not None:
+                segments[-1] += first
+            segments += others
+            if kind == "path":
+                return segments[1:-1], False
+            if kind is not None:
+                segments[-1] = None
+        return segments[1:], True
 
     def fill(self, values: Mapping[str, Any]) -> str:
         """The path with these values; raises ``ValueError`` for one that would not match."""
@@ -138,3 +158,104 @@ def compile_path(path: str) -> CompiledPath:
             "write {name} or {name:convertor}"
         )
     return CompiledPath(pieces, convertors)
+
+
+class HasPath(Protocol):
+    """What a :class:`PathTable` is a table of: routes."""
+
+    @property
+    def path(self) -> str: ...
+    def match(self, path: str, /) -> dict[str, Any] | None: ...
+
+
+RouteT = TypeVar("RouteT", bound=HasPath)
+
+
+class _Segment(Generic[RouteT]):
+    """A place in the tree of paths: what may follow, and the routes to be looked at here.
+
+    A route is kept with its number, which says when it was added.
+    """
+
+    __slots__ = ("any", "ending", "named", "open")
+
+    def __init__(self) -> None:
+        self.named: dict[str, _Segment[RouteT]] = {}
+        self.any: _Segment[RouteT] | None = None
+        self.ending: list[tuple[int, RouteT]] = []
+        # A ``path`` parameter follows: whatever comes, the route may match it.
+        self.open: list[tuple[int, RouteT]] = []
+
+
+class PathTable(Generic[RouteT]):
+    """Routes, to be found by path: of those that match it, the one that was added first.
+
+    That is what trying them one after the other would find, at a cost that does not grow with
+    their number: a path without parameters is looked up in a dictionary; the others are in a tree
+    of segments, whose branches are a segment's text, or any text where a parameter is. A route
+    that the tree leads to has the last word, so that several which differ in nothing but the
+    convertors of their parameters are tried in turn.
+    """
+
+    def __init__(self) -> None:
+        self._static: dict[str, RouteT] = {}
+        self._root: _Segment[RouteT] = _Segment()
+        self._added = 0
+
+    def add(self, route: RouteT) -> None:
+        """Add a route behind those there are."""
+        compiled = compile_path(route.path)
+        if not compiled.convertors:
+            # A route with parameters that matches this path too, and came before, answers it.
+            if self.find(route.path) is None:
+                self._static[route.path] = route
+            return
+        segments, are_all = compiled.segments()
+        here = self._root
+        for segment in segments:
+            if segment is not None:
+                here = here.named.setdefault(segment, _Segment())
+            else:
+                if here.any is None:
+                    here.any = _Segment()
+                here = here.any
+        (here.ending if are_all else here.open).append((self._added, route))
+        self._added += 1
+
+    def find(self, path: str) -> tuple[RouteT, dict[str, Any]] | None:
+        """The route for a decoded path and the values of its parameters."""
+        static = self._static.get(path)
+        if static is not None:
+            return static, {}
+        if not self._added:
+            return None
+        for _, route in sorted(self._candidates(path), key=_number_of):
+            values = route.match(path)
+            if values is not None:
+                return route, values
+        return None
+
+    def _candidates(self, path: str) -> list[tuple[int, RouteT]]:
+        """The routes whose segments agree with the path's, in no order."""
+        found: list[tuple[int, RouteT]] = []
+        places = [self._root]
+        # What is before the first slash is nothing; a path without one matches nothing.
+        for segment in path.split("/")[1:]:
+            following = []
+            for place in places:
+                found += place.open
+                named = place.named.get(segment)
+                if named is not None:
+                    following.append(named)
+                if place.any is not None and segment:
+                    following.append(place.any)
+            if not following:
+                return found
+            places = following
+        for place in places:
+            found += place.ending
+        return found
+
+
+def _number_of(candidate: tuple[int, Any]) -> int:
+    return candidate[0]

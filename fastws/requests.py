@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from http.cookies import _unquote as unquote_cookie
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastws.datastructures import URL, Address, Headers, QueryParams, Scope, State
+from fastws.datastructures import URL, Address, Headers, QueryParams, Scope, State, URLPath
 
 if TYPE_CHECKING:
     from fastws import handshake
 
-__all__ = ["HTTPConnection", "Request", "build_scope", "route_path"]
+__all__ = ["HTTPConnection", "Request", "build_scope", "mount", "route_path"]
 
 # What the two kinds of scope have in common, and how a WebSocket's scheme is called.
 _SCHEMES = {"http": ("http", "https"), "websocket": ("ws", "wss")}
@@ -58,6 +58,25 @@ def build_scope(
     return scope
 
 
+def mount(scope: Scope, root_path: str) -> None:
+    """Enter an application's own root path into a scope whose server knows of none.
+
+    ASGI has the root path at the beginning of the path, also where a proxy has taken it away.
+
+    Parameters:
+        scope: the scope to change.
+        root_path: without a slash at its end; ``""`` for none.
+    """
+    if not root_path or scope.get("root_path"):
+        return
+    scope["root_path"] = root_path
+    path = scope["path"]
+    if path != root_path and not path.startswith(root_path + "/"):
+        scope["path"] = root_path + path
+        if scope.get("raw_path") is not None:
+            scope["raw_path"] = root_path.encode() + scope["raw_path"]
+
+
 def route_path(scope: Scope) -> str:
     """The path that routes are compared with: the scope's less its root path."""
     path: str = scope["path"]
@@ -78,6 +97,7 @@ class HTTPConnection:
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_base_url",
         "_cookies",
         "_headers",
         "_query_params",
@@ -86,6 +106,7 @@ class HTTPConnection:
         "scope",
     )
 
+    _base_url: URL
     _cookies: dict[str, str]
     _headers: Headers
     _query_params: QueryParams
@@ -117,6 +138,31 @@ class HTTPConnection:
         except AttributeError:
             self._url = url = URL.from_scope(self.scope)
             return url
+
+    @property
+    def base_url(self) -> URL:
+        """The URL at which the application begins: the request's host, and the root path."""
+        try:
+            return self._base_url
+        except AttributeError:
+            root = self.scope.get("root_path", "").rstrip("/") + "/"
+            scope = {**self.scope, "path": root, "query_string": b""}
+            self._base_url = url = URL.from_scope(scope)
+            return url
+
+    def url_for(self, name: str, /, **path_params: Any) -> URL:
+        """The URL of a route on the host that the request was made to.
+
+        Parameters:
+            name: the route's name.
+            path_params: the values of its path's parameters.
+
+        Raises:
+            NoMatchFound: no route has this name and these parameters.
+            ValueError: a value could not stand in that place.
+        """
+        path: URLPath = self.app.url_path_for(name, **path_params)
+        return path.make_absolute_url(self.base_url)
 
     @property
     def query_params(self) -> QueryParams:

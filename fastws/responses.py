@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastws._json import encode_json
+from fastws.datastructures import Headers, Receive, Scope, Send
 from fastws.exceptions import HTTPException
 from fastws.handshake import HeaderPairs, normalize_headers
 
 __all__ = [
     "HTMLResponse",
     "JSONResponse",
+    "MutableHeaders",
     "PlainTextResponse",
     "Response",
     "error_response",
@@ -18,8 +21,45 @@ __all__ = [
 ]
 
 
+class MutableHeaders(Headers):
+    """The headers of a response: assigning one replaces all of that name."""
+
+    __slots__ = ()
+
+    def __setitem__(self, name: str, value: str) -> None:
+        # Checked first: whatever cannot be sent leaves everything as it was.
+        pairs = _lower(normalize_headers([(name, value)]))
+        if name in self:
+            del self[name]
+        self._list += pairs
+
+    def __delitem__(self, name: str) -> None:
+        """Remove every header of that name; there need not be one."""
+        unwanted = name.lower().encode("latin-1", "replace")
+        self._list[:] = [pair for pair in self._list if pair[0] != unwanted]
+
+    def append(self, name: str, value: str) -> None:
+        """Add a header beside those of the same name, such as a second ``Set-Cookie``."""
+        self._list += _lower(normalize_headers([(name, value)]))
+
+    def setdefault(self, name: str, value: str) -> str:
+        """The value of a header; it is set if there is none."""
+        if name not in self:
+            self[name] = value
+        return self[name]
+
+    def update(self, other: Mapping[str, str]) -> None:
+        """Assign each of some headers."""
+        for name in other:
+            self[name] = other[name]
+
+
+def _lower(pairs: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value) for name, value in pairs]
+
+
 class Response:
-    """A whole HTTP response.
+    """A whole HTTP response. It is an ASGI application too, which sends it.
 
     Parameters:
         content: the body; text is encoded as UTF-8.
@@ -53,15 +93,39 @@ class Response:
         self.status_code = int(status_code)
         self.media_type = media_type or self.media_type
         self.body = self.render(content)
-        self.raw_headers = [
-            (name.lower(), value) for name, value in normalize_headers(headers or ())
-        ]
+        self.raw_headers = _lower(normalize_headers(headers or ()))
         given = {name for name, _ in self.raw_headers}
         if self.media_type is not None and b"content-type" not in given:
             self.raw_headers += normalize_headers([("content-type", self._content_type())])
         # RFC 9110 section 8.6: neither of these has content, and 204 must not have a length.
         if b"content-length" not in given and self.status_code not in (204, 304):
             self.raw_headers.append((b"content-length", b"%d" % len(self.body)))
+
+    @property
+    def headers(self) -> MutableHeaders:
+        """The headers, to be read and changed: a view of ``raw_headers``."""
+        return MutableHeaders(raw=self.raw_headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an HTTP request, or refuse a WebSocket, as an ASGI application.
+
+        A server without the extension ``websocket.http.response`` refuses with its 403.
+        """
+        prefix = ""
+        if scope["type"] == "websocket":
+            if "websocket.http.response" not in (scope.get("extensions") or {}):
+                await send({"type": "websocket.close", "code": 1000, "reason": ""})
+                return
+            prefix = "websocket."
+        headers = list(self.raw_headers)
+        names = {name for name, _ in headers}
+        if b"upgrade" in names and b"connection" not in names:
+            # A hop's own header, which Connection must name (RFC 9110 section 7.8).
+            headers.append((b"connection", b"Upgrade"))
+        status = self.status_code
+        await send({"type": f"{prefix}http.response.start", "status": status, "headers": headers})
+        body = b"" if scope.get("method") == "HEAD" else self.body
+        await send({"type": f"{prefix}http.response.body", "body": body})
 
     def render(self, content: Any) -> bytes:
         """The body for ``content``."""

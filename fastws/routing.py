@@ -1,21 +1,19 @@
-"""Routes: which handler answers a path, and how it is called.
-
-A path without parameters goes before every path with some; among the latter, and between equal
-ones, the first one registered wins.
-"""
+"""Routes: which handler answers a path, and how it is called."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from fastws.datastructures import Scope, URLPath
-from fastws.parameters import compile_call, is_async, name_of
+from fastws.injection import Handler
+from fastws.messages import MessageTypes, message_types
 from fastws.paths import compile_path
 from fastws.requests import Request, route_path
 from fastws.responses import Response
+from fastws.signatures import is_async, name_of
 from fastws.websocket import WebSocket
 
 __all__ = [
@@ -25,7 +23,6 @@ __all__ = [
     "Match",
     "NoMatchFound",
     "Route",
-    "RouteTable",
 ]
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -79,7 +76,6 @@ class _PathRoute:
         self.endpoint = endpoint
         self.name = name_of(endpoint) if name is None else name
         self._compiled = compile_path(path)
-        self.is_static = not self._compiled.convertors
 
     def match(self, path: str) -> dict[str, Any] | None:
         """The path parameters' values if this route's path fits ``path``, else ``None``."""
@@ -107,16 +103,23 @@ class APIWebSocketRoute(_PathRoute):
             the connection; if none is, the first positional one that has neither an annotation nor
             a default and is not in the path.
         name: for :meth:`url_path_for`; the handler's own name if left out.
-        dependencies: what is to be resolved before the handler runs.
+        dependencies: each a ``Depends(…)``; called before the handler, whose arguments they are
+            not.
+        receive: the type of the messages that arrive, for ``receive_json()``.
+        send: the type of those that are sent, for ``send_json()``.
+        cancel_on_disconnect: cancel the handler as soon as the peer has left, unless it waits for
+            a message and so is told anyway. For handlers that only send, or work for long.
         options: limits and the like for this route, by their keyword: ``ws_max_size``, …
 
     Raises:
         ValueError: the path is not one.
-        TypeError: the handler is not an ``async def`` or takes no connection, or a path parameter
-            has an annotation that text cannot be converted to.
+        TypeError: the handler is not an ``async def``; it, or a dependency, has a parameter that
+            cannot be given a value of its annotation; or JSON has no form for a type of message.
     """
 
     dependencies: tuple[Any, ...]
+    messages: MessageTypes | None
+    """How messages are read and written, ``None`` where no type was given."""
     options: Mapping[str, Any]
 
     def __init__(
@@ -126,6 +129,9 @@ class APIWebSocketRoute(_PathRoute):
         *,
         name: str | None = None,
         dependencies: Sequence[Any] | None = None,
+        receive: Any = None,
+        send: Any = None,
+        cancel_on_disconnect: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(path, endpoint, name)
@@ -134,39 +140,41 @@ class APIWebSocketRoute(_PathRoute):
                 f"websocket handler {name_of(endpoint)}() of {path!r} must be an async function: "
                 "define it with `async def`"
             )
-        if dependencies:
-            raise NotImplementedError(
-                f"dependencies= of {name_of(endpoint)}() would not be resolved: "
-                "this version has no dependencies"
-            )
-        self.dependencies = ()
+        self.dependencies = tuple(dependencies or ())
+        self.messages = message_types(receive, send)
+        self._message_types = {"receive": receive, "send": send}
+        self.cancel_on_disconnect = cancel_on_disconnect
         self.options = MappingProxyType(
             {ALIASES.get(option, option): value for option, value in options.items()}
         )
-        self._call = compile_call(endpoint, self._compiled.text_of(), WebSocket)
+        self._handler = Handler(endpoint, self._compiled.text_of(), WebSocket, self.dependencies)
 
     def check(self) -> None:
         """Make sure that the handler can be called; a router's prefix may still add parameters.
 
         Raises:
-            TypeError: the handler has a parameter that nothing gives a value to, or none for the
-                connection.
+            TypeError: a parameter is declared as one of the path and is not, or neither the
+                handler nor a dependency has one for the connection.
         """
-        handler = f"websocket handler {name_of(self.endpoint)}() of {self.path!r}"
-        if not self._call.takes_subject:
+        _check_handler(self, self._handler)
+        if not self._handler.takes_subject:
             raise TypeError(
-                f"{handler} has no parameter for the connection: annotate one with WebSocket"
+                f"websocket handler {name_of(self.endpoint)}() of {self.path!r} has no parameter "
+                "for the connection: annotate one with WebSocket"
             )
-        _check_bound(handler, "WebSocket", self._call.unbound)
 
     def start(self, ws: WebSocket, params: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
-        """Call the handler with the values that :meth:`match` returned, and return its coroutine.
+        """The coroutine that serves a connection: its dependencies, then the handler.
+
+        Parameters:
+            ws: the connection, not accepted yet.
+            params: what :meth:`match` returned.
 
         Raises:
-            HTTPException: 422, with the reasons, for values that do not convert.
+            HTTPException: the connection is to be refused with it; 422, with the reasons, if the
+                request does not fit the handler.
         """
-        coroutine: Coroutine[Any, Any, None] = self._call(ws, params)
-        return coroutine
+        return self._handler.start(ws, params)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether this route answers a scope, and what a scope of it has besides."""
@@ -185,13 +193,15 @@ class APIWebSocketRoute(_PathRoute):
         """
         return self._fill("websocket", name, path_params)
 
-    def prefixed(self, prefix: str) -> APIWebSocketRoute:
-        """The same route behind a prefix; its handler's signature is read again."""
+    def prefixed(self, prefix: str, dependencies: Sequence[Any] = ()) -> APIWebSocketRoute:
+        """The same route behind a prefix, with further dependencies before its own."""
         return APIWebSocketRoute(
             prefix + self.path,
             self.endpoint,
             name=self.name,
-            dependencies=self.dependencies,
+            dependencies=(*dependencies, *self.dependencies),
+            cancel_on_disconnect=self.cancel_on_disconnect,
+            **self._message_types,
             **self.options,
         )
 
@@ -204,14 +214,17 @@ class Route(_PathRoute):
         endpoint: the handler, ``async def`` or ``def`` (which runs in a thread). It may take path
             parameters, and the :class:`Request` like a websocket handler its connection.
         name: for :meth:`url_path_for`; the handler's own name if left out.
+        dependencies: each a ``Depends(…)``; called before the handler.
         response_class: what to make of a result that is not a :class:`Response`.
         status_code: the status of such a result.
 
     Raises:
         ValueError: the path is not one.
-        TypeError: a path parameter has an annotation that text cannot be converted to.
+        TypeError: the handler, or a dependency, has a parameter that cannot be given a value of
+            its annotation.
     """
 
+    dependencies: tuple[Any, ...]
     methods = frozenset({"GET", "HEAD"})
 
     def __init__(
@@ -220,31 +233,41 @@ class Route(_PathRoute):
         endpoint: Callable[..., Any],
         *,
         name: str | None = None,
+        dependencies: Sequence[Any] | None = None,
         response_class: type[Response] | None = None,
         status_code: int = 200,
     ) -> None:
         super().__init__(path, endpoint, name)
-        self.is_async = is_async(endpoint)
+        self.dependencies = tuple(dependencies or ())
         self.response_class = response_class
         self.status_code = status_code
-        self._call = compile_call(endpoint, self._compiled.text_of(), Request)
+        self._handler = Handler(endpoint, self._compiled.text_of(), Request, self.dependencies)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether :meth:`call` makes a coroutine."""
+        return self._handler.is_async
 
     def check(self) -> None:
         """Make sure that the handler can be called; a router's prefix may still add parameters.
 
         Raises:
-            TypeError: the handler has a parameter that nothing gives a value to.
+            TypeError: a parameter is declared as one of the path and is not.
         """
-        handler = f"handler {name_of(self.endpoint)}() of {self.path!r}"
-        _check_bound(handler, "Request", self._call.unbound)
+        _check_handler(self, self._handler)
 
     def call(self, request: Request, params: Mapping[str, Any]) -> Any:
-        """Call the handler: its coroutine if it is an ``async def``, else its result.
+        """Call the handler: a coroutine if :attr:`is_async`, else its result.
+
+        Parameters:
+            request: its scope has the application in it.
+            params: what :meth:`match` returned.
 
         Raises:
-            HTTPException: 422, with the reasons, for values that do not convert.
+            HTTPException: what to answer with; 422, with the reasons, if the request does not fit
+                the handler.
         """
-        return self._call(request, params)
+        return self._handler.call(request, params)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether this route answers a scope, and what a scope of it has besides."""
@@ -264,53 +287,27 @@ class Route(_PathRoute):
         """
         return self._fill("http", name, path_params)
 
-    def prefixed(self, prefix: str) -> Route:
-        """The same route behind a prefix; its handler's signature is read again."""
+    def prefixed(self, prefix: str, dependencies: Sequence[Any] = ()) -> Route:
+        """The same route behind a prefix, with further dependencies before its own."""
         return Route(
             prefix + self.path,
             self.endpoint,
             name=self.name,
+            dependencies=(*dependencies, *self.dependencies),
             response_class=self.response_class,
             status_code=self.status_code,
         )
 
 
-def _check_bound(handler: str, kind: str, unbound: Sequence[str]) -> None:
-    if unbound:
+def _check_handler(route: _PathRoute, handler: Handler) -> None:
+    if handler.problems:
         raise TypeError(
-            f"{handler} has the parameter {unbound[0]!r} that nothing gives a value to: it is "
-            f"neither in the path nor the {kind}; add {{{unbound[0]}}} to the path, or a default"
+            f"handler {name_of(route.endpoint)}() of {route.path!r} cannot be called: "
+            f"{handler.problems[0]}"
         )
 
 
 AnyRoute = APIWebSocketRoute | Route
-AnyRouteT = TypeVar("AnyRouteT", APIWebSocketRoute, Route)
-
-
-class RouteTable(Generic[AnyRouteT]):
-    """The routes of one kind, to be found by path."""
-
-    def __init__(self) -> None:
-        self._static: dict[str, AnyRouteT] = {}
-        self._patterns: list[AnyRouteT] = []
-
-    def add(self, route: AnyRouteT) -> None:
-        """Add a route behind those there are."""
-        if route.is_static:
-            self._static.setdefault(route.path, route)
-        else:
-            self._patterns.append(route)
-
-    def find(self, path: str) -> tuple[AnyRouteT, dict[str, Any]] | None:
-        """The route for a decoded path and the values of its parameters."""
-        static = self._static.get(path)
-        if static is not None:
-            return static, {}
-        for route in self._patterns:
-            params = route.match(path)
-            if params is not None:
-                return route, params
-        return None
 
 
 # Routers
@@ -321,17 +318,28 @@ class APIRouter:
 
     Parameters:
         prefix: put before the path of each; begins with a slash and does not end with one.
-        dependencies: of every route here.
+        dependencies: of every route here, and of those of the routers that it includes; they are
+            called before the routes' own.
+        tags: taken for programs written for FastAPI; without effect.
 
     Raises:
         ValueError: the prefix is not of that form.
     """
 
-    def __init__(self, *, prefix: str = "", dependencies: Sequence[Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        prefix: str = "",
+        dependencies: Sequence[Any] | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> None:
         _check_prefix(prefix)
         self.prefix = prefix
         self.dependencies = tuple(dependencies or ())
         self._routes: list[AnyRoute] = []
+        self._included: list[APIRouter] = []
+        # What to do with a route that is added after this router was included elsewhere.
+        self._on_added: list[Callable[[AnyRoute], None]] = []
 
     @property
     def routes(self) -> list[AnyRoute]:
@@ -384,6 +392,7 @@ class APIRouter:
         path: str,
         *,
         name: str | None = None,
+        dependencies: Sequence[Any] | None = None,
         response_class: type[Response] | None = None,
         status_code: int = 200,
     ) -> Callable[[Endpoint], Endpoint]:
@@ -400,6 +409,7 @@ class APIRouter:
                     self._join(path, endpoint),
                     endpoint,
                     name=name,
+                    dependencies=(*self.dependencies, *(dependencies or ())),
                     response_class=response_class,
                     status_code=status_code,
                 )
@@ -415,21 +425,49 @@ class APIRouter:
         return self.prefix + path
 
     def add_route(self, route: AnyRoute) -> None:
-        """Add a route as it is."""
+        """Add a route as it is, here and wherever this router is included."""
         self._routes.append(route)
+        for include in self._on_added:
+            include(route)
 
-    def include_router(self, router: APIRouter, *, prefix: str = "") -> None:
-        """Add the routes that ``router`` has by now, behind its prefix and this one.
+    def include_router(
+        self,
+        router: APIRouter,
+        *,
+        prefix: str = "",
+        dependencies: Sequence[Any] | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> None:
+        """Add the routes of ``router``, behind its prefix and this one.
+
+        Those that it gets later are added when it gets them.
+
+        Parameters:
+            router: another one.
+            prefix: put before the path of each route.
+            dependencies: of these routes; called after this router's own and before theirs.
+            tags: taken for programs written for FastAPI; without effect.
 
         Raises:
-            ValueError: the prefix does not begin with a slash, or ends with one.
+            ValueError: the prefix does not begin with a slash, or ends with one; or the router is
+                this one, or includes it.
             TypeError: a handler has a parameter that nothing gives a value to.
         """
         _check_prefix(prefix)
-        if router is self:
-            raise ValueError("a router cannot include itself")
+        if router is self or router._includes(self):
+            raise ValueError("a router cannot include itself, nor one that includes it")
+        added = (*self.dependencies, *(dependencies or ()))
+
+        def include(route: AnyRoute) -> None:
+            self.add_route(route.prefixed(self.prefix + prefix, added))
+
         for route in router.routes:
-            self.add_route(route.prefixed(self.prefix + prefix))
+            include(route)
+        router._on_added.append(include)
+        self._included.append(router)
+
+    def _includes(self, router: APIRouter) -> bool:
+        return any(part is router or part._includes(router) for part in self._included)
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
         """The path of the first route that has this name and these parameters.

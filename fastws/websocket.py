@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from fastws._channel import Channel
 from fastws.asgi_connection import ASGIConnection
@@ -18,15 +18,22 @@ from fastws.datastructures import (
     Send,
     State,
 )
-from fastws.exceptions import WebSocketDisconnect
+from fastws.exceptions import WebSocketDisconnect, WebSocketTypeError
 from fastws.handshake import HeaderPairs, parse_request
-from fastws.requests import HTTPConnection, build_scope
+from fastws.messages import Decode, MessageTypes, decoder_of
+from fastws.requests import HTTPConnection, build_scope, mount
 from fastws.responses import Response
+from fastws.tasks import ConnectionTasks
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Coroutine
 
-__all__ = ["WebSocket", "WebSocketState"]
+__all__ = ["TypedWebSocket", "WebSocket", "WebSocketState"]
+
+T = TypeVar("T")
+ReceivedT = TypeVar("ReceivedT")
+SentT = TypeVar("SentT")
 
 
 class NativeConnection(Protocol):
@@ -50,6 +57,7 @@ class NativeConnection(Protocol):
     def lifespan_state(self) -> Mapping[str, Any] | None: ...
     @property
     def id(self) -> str: ...
+    def call_at_end(self, callback: Callable[[], object]) -> None: ...
 
 
 class WebSocket(Channel):
@@ -71,12 +79,24 @@ class WebSocket(Channel):
     """
 
     # Thousands of these are idle at a time: whatever can wait until it is asked for does.
-    __slots__ = ("__dict__", "__weakref__", "_app", "_path_params", "_request", "_state")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_app",
+        "_path_params",
+        "_request",
+        "_route",
+        "_state",
+        "_tasks",
+    )
 
     _app: Any
     _path_params: dict[str, Any] | None
     _request: HTTPConnection | None
+    _route: Any
+    """The application's own: the route that was found, while middleware is still to run."""
     _state: State | None
+    _tasks: ConnectionTasks
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(ASGIConnection(scope, receive, send))
@@ -99,6 +119,12 @@ class WebSocket(Channel):
         self._state = None
         return self
 
+    def _take_scope(self, scope: Scope) -> None:
+        """Be described by another scope from now on: middleware may have changed a copy of it."""
+        if scope is not self.scope:
+            self._request = HTTPConnection(scope)
+            self._state = None
+
     # The request
 
     def _describe(self) -> HTTPConnection:
@@ -118,6 +144,7 @@ class WebSocket(Channel):
             scope["app"] = self._app
             scope["path_params"] = self.path_params
             scope["state"] = self.state._values
+            mount(scope, getattr(self._app, "root_path", ""))
             self._request = HTTPConnection(scope)
         return self._request
 
@@ -135,6 +162,24 @@ class WebSocket(Channel):
     def url(self) -> URL:
         """The URL of the request, its host taken from the ``Host`` header."""
         return self._describe().url
+
+    @property
+    def base_url(self) -> URL:
+        """The URL at which the application begins: the request's host, and the root path."""
+        return self._describe().base_url
+
+    def url_for(self, name: str, /, **path_params: Any) -> URL:
+        """The URL of a route on the host that the request was made to.
+
+        Parameters:
+            name: the route's name.
+            path_params: the values of its path's parameters.
+
+        Raises:
+            NoMatchFound: no route has this name and these parameters.
+            ValueError: a value could not stand in that place.
+        """
+        return self._describe().url_for(name, **path_params)
 
     @property
     def query_params(self) -> QueryParams:
@@ -189,6 +234,23 @@ class WebSocket(Channel):
         name: str = self._link.id
         return name
 
+    # Tasks
+
+    @property
+    def tasks(self) -> ConnectionTasks:
+        """The connection's own tasks: they are cancelled when it ends."""
+        try:
+            return self._tasks
+        except AttributeError:
+            pass
+        # Behind middleware that has receive and send of its own, it is that connection's end.
+        behind: WebSocket | None = getattr(self._link, "behind", None)
+        if behind is not None:
+            return behind.tasks
+        self._tasks = tasks = ConnectionTasks(self.id)
+        self._link.call_at_end(tasks.cancel)
+        return tasks
+
     # Refusing
 
     def send_denial_response(
@@ -215,6 +277,47 @@ class WebSocket(Channel):
             )
         return super().send_denial_response(status, headers, body)
 
+    # Typed messages
+
+    @overload
+    def receive_json(
+        self, mode: str = "text", timeout: float | None = None, *, type: None = None
+    ) -> Coroutine[Any, Any, Any]: ...
+    @overload
+    def receive_json(
+        self, mode: str = "text", timeout: float | None = None, *, type: builtins.type[T]
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def receive_json(
+        self, mode: str = "text", timeout: float | None = None, *, type: Any
+    ) -> Coroutine[Any, Any, Any]: ...
+    def receive_json(
+        self, mode: str = "text", timeout: float | None = None, *, type: Any = None
+    ) -> Coroutine[Any, Any, Any]:
+        """The next message, read as JSON.
+
+        Parameters:
+            mode: ``"text"`` or ``"binary"``, the kind that the message must have.
+            timeout: seconds to wait, from the ``await`` on; ``None`` waits for as long as the
+                connection lasts.
+            type: what the message must be, and becomes: a msgspec ``Struct``, a dataclass, a
+                ``TypedDict``, a union of tagged structs, a pydantic model, …
+
+        Raises:
+            MessageError: with ``type``: the message is not of it, or is not JSON. It is taken off
+                the queue; the connection goes on.
+            json.JSONDecodeError: without ``type``: the message is not JSON (a ``ValueError``).
+            WebSocketTypeError: the message is of the other kind; it is in ``data``.
+            WebSocketDisconnect: the connection is over.
+            WebSocketClosed: it is over because this application closed it.
+            TimeoutError: no message came in time.
+            TypeError: JSON has no form for ``type``.
+            RuntimeError: ``mode`` is another one; else as :meth:`receive_text`.
+        """
+        if type is None:
+            return Channel.receive_json(self, mode, timeout)
+        return _receive_as(self, decoder_of(type), mode, timeout)
+
     # Iterating
 
     async def iter_text(self) -> AsyncIterator[str]:
@@ -233,13 +336,116 @@ class WebSocket(Channel):
         except WebSocketDisconnect:
             return
 
-    async def iter_json(self, mode: str = "text") -> AsyncIterator[Any]:
-        """Every message, read as JSON; ends when the connection does."""
+    @overload
+    def iter_json(self, mode: str = "text", *, type: None = None) -> AsyncIterator[Any]: ...
+    @overload
+    def iter_json(self, mode: str = "text", *, type: builtins.type[T]) -> AsyncIterator[T]: ...
+    @overload
+    def iter_json(self, mode: str = "text", *, type: Any) -> AsyncIterator[Any]: ...
+    async def iter_json(self, mode: str = "text", *, type: Any = None) -> AsyncIterator[Any]:
+        """Every message, read as JSON; ends when the connection does.
+
+        Parameters are those of :meth:`receive_json`. An error that it raises ends the iteration;
+        to go on after a :class:`~fastws.exceptions.MessageError`, call :meth:`receive_json`.
+        """
         try:
             while True:
-                yield await self.receive_json(mode)
+                yield await self.receive_json(mode, type=type)
         except WebSocketDisconnect:
             return
 
     def __repr__(self) -> str:
         return f"<WebSocket {self.id} {self.client_state.name}>"
+
+
+async def _receive_as(ws: Channel, decode: Decode, mode: str, timeout: float | None) -> Any:
+    data: str | bytes
+    try:
+        if mode == "text":
+            data = await ws.receive_text(timeout)
+        elif mode == "binary":
+            data = await ws.receive_bytes(timeout)
+        else:
+            raise RuntimeError(f"mode is {mode!r}: expected 'text' or 'binary'")
+    except WebSocketTypeError as error:
+        kind, other = ("binary", "text") if mode == "text" else ("text", "binary")
+        raise WebSocketTypeError(
+            f'receive_json() got a {kind} message where {other} is expected: pass mode="{kind}"',
+            error.data,
+        ) from None
+    return decode(data)
+
+
+class TypedWebSocket(WebSocket, Generic[ReceivedT, SentT]):
+    """The WebSocket of a route that says what its messages are.
+
+    The handler gets one if its route has ``receive=`` or ``send=``. To tell a type checker, too,
+    annotate it so, with the type of the messages that arrive and of those that are sent::
+
+        @app.websocket("/chat", receive=Join | Say, send=Event)
+        async def chat(ws: TypedWebSocket[Join | Say, Event]) -> None: ...
+    """
+
+    # A class of its own, so that all others do not ask each time whether they are one.
+    __slots__ = ()
+
+    _types: MessageTypes
+
+    @classmethod
+    def _of(cls, ws: WebSocket, types: MessageTypes) -> TypedWebSocket[Any, Any]:
+        """Make ``ws`` one of these: the same object, since others may hold it already."""
+        ws.__class__ = cls
+        assert isinstance(ws, cls)
+        ws._types = types
+        return ws
+
+    @overload
+    def receive_json(
+        self, mode: str = "text", timeout: float | None = None, *, type: None = None
+    ) -> Coroutine[Any, Any, ReceivedT]: ...
+    @overload
+    def receive_json(
+        self, mode: str = "text", timeout: float | None = None, *, type: builtins.type[T]
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def receive_json(
+        self, mode: str = "text", timeout: float | None = None, *, type: Any
+    ) -> Coroutine[Any, Any, Any]: ...
+    def receive_json(
+        self, mode: str = "text", timeout: float | None = None, *, type: Any = None
+    ) -> Coroutine[Any, Any, Any]:
+        """The next message, read into the route's type, or into ``type``.
+
+        Parameters and errors are those of :meth:`WebSocket.receive_json`.
+        """
+        decode = self._types.decode if type is None else decoder_of(type)
+        if decode is None:
+            return Channel.receive_json(self, mode, timeout)
+        return _receive_as(self, decode, mode, timeout)
+
+    def __anext__(self) -> Coroutine[Any, Any, ReceivedT]:  # type: ignore[override]
+        """The next message of either kind, read into the route's type."""
+        decode = self._types.decode
+        if decode is None:
+            return Channel.__anext__(self)  # type: ignore[return-value]
+        return self._next_as(decode)
+
+    async def _next_as(self, decode: Decode) -> Any:
+        return decode(await Channel.__anext__(self))
+
+    def send_json(self, obj: SentT, mode: str = "text") -> Coroutine[Any, Any, None]:
+        """Send an object of the route's type; one that can be read into it is, first.
+
+        Raises:
+            TypeError: ``obj`` is neither. Nothing is sent.
+            RuntimeError: ``mode`` is another one than ``"text"`` and ``"binary"``; else as
+                :meth:`send_text`.
+        """
+        encode = self._types.encode
+        if encode is None:
+            return Channel.send_json(self, obj, mode)
+        if mode == "text":
+            return self.send_text(encode(obj))
+        if mode == "binary":
+            return self.send_bytes(encode(obj))
+        raise RuntimeError(f"mode is {mode!r}: expected 'text' or 'binary'")

@@ -7,13 +7,14 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import pytest
 
 from fastws.app import FastWS
 from fastws.exceptions import HTTPException
+from fastws.parameters import Path as PathParameter
 from fastws.requests import Request
 from fastws.responses import HTMLResponse, JSONResponse, Response
 from fastws.routing import APIRouter, Route
@@ -54,17 +55,64 @@ def test_the_route_of_a_websocket_is_found_and_opened() -> None:
 
 
 def test_a_handler_that_cannot_be_called_is_refused_at_registration() -> None:
-    async def endpoint(ws: WebSocket, org: str) -> None: ...
+    async def endpoint(ws: WebSocket, org: Annotated[str, PathParameter()]) -> None: ...
 
     app, router = FastWS(), APIRouter()
-    with pytest.raises(TypeError, match="'org' that nothing gives a value to"):
+    with pytest.raises(TypeError, match="'org'"):
         app.websocket("/")(endpoint)
     router.websocket("/")(endpoint)
-    with pytest.raises(TypeError, match="'org' that nothing gives a value to"):
+    with pytest.raises(TypeError, match="'org'"):
         app.include_router(router)
     assert app.routes == []
     app.include_router(router, prefix="/{org}")
     assert app.find_websocket("/acme/") is not None
+
+
+def test_a_router_that_is_included_may_go_on_getting_routes() -> None:
+    app, outer, inner = FastWS(), APIRouter(prefix="/outer"), APIRouter(prefix="/inner")
+
+    @inner.websocket("/early")
+    async def early(ws: WebSocket) -> None: ...
+
+    outer.include_router(inner)
+    app.include_router(outer, prefix="/app")
+    app.include_router(inner, prefix="/again")
+
+    @inner.websocket("/late/{n}")
+    async def late(ws: WebSocket, n: int) -> None: ...
+
+    outer.get("/page")(lambda: "page")
+    for path in ("/app/outer/inner/early", "/app/outer/inner/late/5", "/again/inner/late/5"):
+        assert app.find_websocket(path) is not None, path
+    assert answer(app, "/app/outer/page").body == b"page"
+    assert app.url_path_for("late", n=5) == "/app/outer/inner/late/5"
+    assert len(app.routes) == 5
+
+
+def test_routers_that_would_include_each_other_are_refused() -> None:
+    top, middle, bottom = APIRouter(), APIRouter(), APIRouter()
+    top.include_router(middle)
+    middle.include_router(bottom)
+    for router in (top, middle, bottom):
+        with pytest.raises(ValueError, match="cannot include itself, nor one that includes it"):
+            bottom.include_router(router)
+
+
+def test_of_the_routes_that_match_the_first_registered_answers() -> None:
+    app = FastWS()
+
+    @app.websocket("/chat/{room}")
+    async def room(ws: WebSocket, room: str) -> None: ...
+
+    @app.websocket("/chat/lobby")
+    async def lobby(ws: WebSocket) -> None: ...
+
+    app.get("/{word}")(lambda word: word)
+    app.get("/fixed")(lambda: "never")
+    found = app.find_websocket("/chat/lobby")
+    assert found is not None
+    assert found[0].endpoint is room
+    assert answer(app, "/fixed").body == b"fixed"
 
 
 def test_routes_may_be_given_at_the_start() -> None:
@@ -177,6 +225,27 @@ def test_a_root_path_is_not_part_of_the_route() -> None:
     app = FastWS()
     app.get("/page")(lambda: "x")
     assert answer(app, "/api/page", root_path="/api").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/page", "/api/page"])
+def test_the_applications_own_root_path_holds_where_the_server_has_none(path: str) -> None:
+    app = FastWS(root_path="/api/")
+
+    @app.get("/page")
+    def page(request: Request) -> Any:
+        return [str(request.url), str(request.base_url), str(request.url_for("room", n=5))]
+
+    @app.websocket("/rooms/{n}", name="room")
+    async def endpoint(ws: WebSocket) -> None: ...
+
+    assert orjson.loads(answer(app, path).body) == [
+        "http://example.org/api/page",
+        "http://example.org/api/",
+        "ws://example.org/api/rooms/5",
+    ]
+    assert answer(app, "/v2/page", root_path="/v2").status_code == 200
+    assert app.find_websocket("/rooms/5") is not None
+    assert app.find_websocket("/api/rooms/5") is not None
 
 
 def test_an_http_exception_is_its_response() -> None:
@@ -300,6 +369,24 @@ def test_start_up_and_shutdown_functions_run_in_order_within_the_lifespan() -> N
     assert run(lived(app)) == {"cache": 1}
     assert seen == ["enter", "first", "second", "third", "fourth", "exit"]
     assert run(lived(app)) == {"cache": 1}
+
+
+def test_fastapis_older_words_for_start_and_end() -> None:
+    app = FastWS()
+    seen: list[str] = []
+
+    @app.on_event("startup")
+    async def start() -> None:
+        seen.append("start")
+
+    @app.on_event("shutdown")
+    def stop() -> None:
+        seen.append("stop")
+
+    run(lived(app))
+    assert seen == ["start", "stop"]
+    with pytest.raises(ValueError, match="expected 'startup' or 'shutdown'"):
+        app.on_event("begin")  # type: ignore[arg-type]
 
 
 def test_a_failed_start_leaves_the_lifespan_and_shuts_nothing_down() -> None:

@@ -1,9 +1,8 @@
-"""A fastws application under uvicorn, over real sockets, with another project's client."""
+"""A fastws application under other servers, over real sockets, with another project's client."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -12,9 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import uvicorn
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import InvalidStatus
 
 from fastws.app import FastWS
 from fastws.datastructures import Message, Scope
@@ -28,103 +26,33 @@ from fastws.requests import Request
 from fastws.routing import APIRouter
 from fastws.websocket import WebSocket
 from tests.asgi_peer import ASGIPeer, http_scope
+from tests.asgi_servers import ASGI_SERVERS, Client, close_of, running
 from tests.support import TIMEOUT, run
 
-IMPLEMENTATIONS = ["websockets-sansio", "wsproto"]
+Scenario = Callable[[Client], Coroutine[Any, Any, None]]
 
 
-class Server(uvicorn.Server):
-    """uvicorn, which says when it is ready."""
-
-    def __init__(self, app: Any, ws: str, **options: Any) -> None:
-        super().__init__(
-            uvicorn.Config(app, port=0, ws=ws, lifespan="on", log_config=None, **options)
-        )
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    @property
-    def address(self) -> str:
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        return f"{host}:{port}"
-
-
-@asynccontextmanager
-async def serving(app: Any, ws: str, **options: Any) -> AsyncIterator[Server]:
-    server = Server(app, ws, **options)
-    task = asyncio.create_task(server.serve())
-    ready = asyncio.create_task(server.ready.wait())
-    try:
-        await asyncio.wait({task, ready}, timeout=TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        assert server.started, "uvicorn did not start"
-        yield server
-    finally:
-        ready.cancel()
-        server.should_exit = True
-        await asyncio.wait({task}, timeout=2 * TIMEOUT)
-
-
-Scenario = Callable[["Client"], Coroutine[Any, Any, None]]
-
-
-class Client:
-    """Opens connections to one server."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def open(self, path: str, **options: Any) -> connect:
-        return connect(f"ws://{self.server.address}{path}", proxy=None, **options)
-
-    async def refused(self, path: str) -> tuple[int, bytes]:
-        """The status and body of a refused handshake."""
-        with pytest.raises(InvalidStatus) as caught:
-            await self.open(path)
-        return caught.value.response.status_code, bytes(caught.value.response.body)
-
-    async def request(self, line: str) -> tuple[str, bytes]:
-        """The head and the body of the response to a plain HTTP request."""
-        host, port = self.server.address.rsplit(":", 1)
-        reader, writer = await asyncio.open_connection(host, int(port))
-        try:
-            writer.write(f"{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-            return head.decode().lower(), body
-        finally:
-            writer.close()
-
-
-@pytest.fixture(params=IMPLEMENTATIONS)
+@pytest.fixture(params=ASGI_SERVERS)
 def play(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Serves an application with each of uvicorn's WebSocket implementations, runs a scenario."""
+    """Serves an application with each of the servers, and runs a scenario."""
 
     def play(app: Any, scenario: Scenario, **options: Any) -> None:
         async def main() -> None:
-            async with serving(app, request.param, **options) as server:
-                await scenario(Client(server))
+            async with running(app, request.param, **options) as address:
+                await scenario(Client(address, request.param))
 
         run(main())
 
     return play
 
 
-async def close_of(ws: ClientConnection) -> tuple[int | None, str | None]:
-    """How the server closes, once everything before has been read."""
-    with contextlib.suppress(ConnectionClosed):
-        while True:
-            await ws.recv()
-    return ws.close_code, ws.close_reason
-
-
 def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What fastws complained about; uvicorn has complaints of its own about denial responses."""
+    """What fastws complained about; other servers have complaints about denial responses."""
     return [
         record
         for record in caplog.records
-        if record.levelno >= logging.WARNING and not record.name.startswith("uvicorn")
+        if record.levelno >= logging.WARNING
+        and not record.name.startswith(("uvicorn", "hypercorn"))
     ]
 
 
@@ -158,10 +86,14 @@ def test_an_echo_that_lets_the_disconnect_escape(
                 assert await ws.recv() == f"42: {text}"
         await over.wait()
 
+        # Hypercorn tells the application of no other code.
+        codes.append(1006 if client.server == "hypercorn" else 1000)
+
+    codes: list[int] = []
     play(app, scenario)
     assert errors(caplog) == []
     debug = [record.getMessage() for record in caplog.records if record.name == "fastws.error"]
-    assert debug == ["the handler of '/ws/41' ended with its connection: 1000"]
+    assert debug == [f"the handler of '/ws/41' ended with its connection: {codes[0]}"]
 
 
 def test_rooms_with_a_bare_parameter_for_the_connection(play: Play) -> None:
@@ -371,7 +303,7 @@ def test_what_the_request_said(play: Play) -> None:
             assert json.loads(await ws.recv()) == {
                 "room": "a b",
                 "params": {"room": "a b"},
-                "url": f"ws://{client.server.address}/ws/a b?x=1&x=2",
+                "url": f"ws://{client.address}/ws/a b?x=1&x=2",
                 "query": [["x", "1"], ["x", "2"]],
                 "agent": "test",
                 "cookies": {"a": "1", "b": "2"},
@@ -773,3 +705,99 @@ def test_a_scope_of_another_type_is_refused() -> None:
     peer = ASGIPeer()
     with pytest.raises(ValueError, match="'smtp': fastws handles websocket, http and lifespan"):
         run(FastWS()({"type": "smtp"}, peer.receive, peer.send))
+
+
+# Ends
+
+
+def test_a_client_killed_amid_broadcasts_ends_its_own_handler_and_no_other(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FastWS()
+    active: list[WebSocket] = []
+    ended: list[int] = []
+    killed = asyncio.Event()
+
+    async def broadcast(text: str) -> None:
+        for member in active:
+            await member.send_text(text)
+
+    @app.websocket("/ws/{client_id}")
+    async def endpoint(websocket: WebSocket, client_id: int) -> None:
+        await websocket.accept()
+        active.append(websocket)
+        try:
+            while True:
+                await broadcast(f"#{client_id} {await websocket.receive_text()}")
+        except WebSocketDisconnect:
+            active.remove(websocket)
+            ended.append(client_id)
+            killed.set()
+            await broadcast(f"#{client_id} left")
+
+    async def scenario(client: Client) -> None:
+        async with client.open("/ws/1") as one, client.open("/ws/3") as three:
+            two = await client.open("/ws/2")
+            for ws in (one, two, three):
+                await ws.send("hello")
+                assert await one.recv() is not None
+            two.transport.abort()
+            for number in range(20):
+                await one.send(str(number))
+            await asyncio.wait_for(killed.wait(), TIMEOUT)
+            await three.send("still here")
+            for ws in (one, three):
+                while await asyncio.wait_for(ws.recv(), TIMEOUT) != "#3 still here":
+                    pass
+            assert ended == [2]
+
+    play(app, scenario)
+    assert errors(caplog) == []
+
+
+def test_a_handler_that_asks_for_it_is_cancelled_when_its_client_leaves(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FastWS()
+    over = asyncio.Event()
+
+    @app.websocket("/", cancel_on_disconnect=True)
+    async def endpoint(ws: WebSocket) -> None:
+        await ws.accept()
+        await ws.send_text(await ws.receive_text())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            over.set()
+
+    async def scenario(client: Client) -> None:
+        async with client.open("/") as ws:
+            await ws.send("hello")
+            assert await ws.recv() == "hello"
+        await asyncio.wait_for(over.wait(), TIMEOUT)
+
+    play(app, scenario)
+    assert errors(caplog) == []
+
+
+def test_the_tasks_of_a_connection_end_with_it(play: Play) -> None:
+    app = FastWS()
+    heartbeats: list[asyncio.Task[None]] = []
+
+    async def heartbeat(ws: WebSocket) -> None:
+        await ws.send_text("alive")
+        await asyncio.Event().wait()
+
+    @app.websocket("/")
+    async def endpoint(ws: WebSocket) -> None:
+        await ws.accept()
+        heartbeats.append(ws.tasks.create_task(heartbeat(ws)))
+        await ws.receive_text()
+
+    async def scenario(client: Client) -> None:
+        async with client.open("/") as ws:
+            assert await ws.recv() == "alive"
+        await asyncio.wait(heartbeats, timeout=TIMEOUT)
+        assert heartbeats[0].cancelled()
+
+    play(app, scenario)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -709,3 +711,234 @@ def test_every_connection_has_a_name_of_its_own() -> None:
     first, second = connection_to(ASGIPeer()), connection_to(ASGIPeer())
     assert first.id == first.id != second.id
     assert first.client == ("192.0.2.7", 50000)
+
+
+# Sends from elsewhere to a peer that is gone
+
+
+def broadcast(
+    sends: Callable[[ASGIConnection], Awaitable[None]],
+    *,
+    strict: bool = False,
+    told: Callable[[ASGIConnection], Coroutine[Any, Any, object]] | None = None,
+) -> ASGIConnection:
+    """Let another task send to a connection whose peer is gone, its handler perhaps told of it."""
+    peer = ASGIPeer(app=SimpleNamespace(strict_send=strict))
+    connection = connection_to(peer)
+
+    async def handler(accepted: asyncio.Event, lost: asyncio.Event, over: asyncio.Event) -> None:
+        connection.begin()
+        await connection.accept()
+        accepted.set()
+        await lost.wait()
+        if told is not None:
+            with pytest.raises(WebSocketDisconnect):
+                await told(connection)
+        over.set()
+
+    async def main() -> None:
+        accepted, lost, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(handler(accepted, lost, over))
+        await accepted.wait()
+        peer.broken = True
+        lost.set()
+        await over.wait()
+        await sends(connection)
+        await task
+
+    run(main())
+    return connection
+
+
+async def send_twice(connection: ASGIConnection) -> None:
+    await connection.send_text("one")
+    await connection.send_bytes(b"two")
+
+
+async def send_and_fail(connection: ASGIConnection) -> None:
+    with pytest.raises(WebSocketDisconnect):
+        await connection.send_text("one")
+
+
+def test_a_send_from_elsewhere_to_a_peer_that_is_gone_is_dropped_and_counted() -> None:
+    assert broadcast(send_twice).dropped == 2
+
+
+def test_a_send_from_elsewhere_raises_once_the_handler_was_told() -> None:
+    assert broadcast(send_and_fail, told=lambda own: own.send_text("x")).dropped == 0
+
+
+def test_a_send_from_elsewhere_raises_if_sends_are_strict() -> None:
+    assert broadcast(send_and_fail, strict=True).dropped == 0
+
+
+def test_a_send_from_elsewhere_raises_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastws.asgi_connection.QUIET", 0.0)
+    assert broadcast(send_and_fail).dropped == 0
+
+
+def test_a_send_from_elsewhere_raises_once_the_handler_has_ended() -> None:
+    async def main() -> None:
+        peer = ASGIPeer()
+        connection = connection_to(peer)
+        accepting = asyncio.create_task(accept_as_handler(connection))
+        await accepting
+        connection.finish()
+        peer.broken = True
+        with pytest.raises(WebSocketDisconnect):
+            await connection.send_text("x")
+
+    run(main())
+
+
+async def accept_as_handler(connection: ASGIConnection) -> None:
+    connection.begin()
+    await connection.accept()
+
+
+def test_a_task_of_the_handler_is_the_handler() -> None:
+    async def main() -> None:
+        peer = ASGIPeer()
+        connection = connection_to(peer)
+        await accept_as_handler(connection)
+        peer.broken = True
+        with pytest.raises(WebSocketDisconnect):
+            await asyncio.create_task(connection.send_text("x"))
+
+    run(main())
+
+
+def test_without_an_application_around_it_every_send_raises() -> None:
+    async def scenario(connection: ASGIConnection, peer: ASGIPeer) -> None:
+        peer.broken = True
+        with pytest.raises(WebSocketDisconnect):
+            await connection.send_text("x")
+
+    play(scenario)
+
+
+# The end of the handler and of the connection
+
+
+def test_what_is_to_be_called_at_the_end_is_called_once() -> None:
+    seen: list[str] = []
+
+    async def scenario(connection: ASGIConnection, peer: ASGIPeer) -> None:
+        connection.call_at_end(lambda: seen.append("end"))
+        await connection.receive()
+        assert seen == ["end"]
+        connection.finish()
+        assert seen == ["end"]
+        connection.call_at_end(lambda: seen.append("at once"))
+        assert seen == ["end", "at once"]
+
+    play(scenario, {"type": "websocket.disconnect", "code": 1001})
+
+
+def test_finishing_is_the_end_too() -> None:
+    seen: list[str] = []
+
+    async def scenario(connection: ASGIConnection, peer: ASGIPeer) -> None:
+        connection.call_at_end(lambda: seen.append("end"))
+        connection.finish()
+        assert seen == ["end"]
+
+    play(scenario)
+
+
+async def run_handler(
+    connection: ASGIConnection, handler: Callable[[], Awaitable[None]]
+) -> asyncio.Task[None]:
+    """Start a handler that is to be cancelled at a disconnect, and wait until it has accepted."""
+    accepted = asyncio.Event()
+
+    async def main() -> None:
+        connection.begin(cancel_on_disconnect=True)
+        await connection.accept()
+        accepted.set()
+        await handler()
+
+    task = asyncio.create_task(main())
+    await accepted.wait()
+    return task
+
+
+def test_a_handler_that_asks_for_it_is_cancelled_when_the_peer_leaves() -> None:
+    async def main() -> None:
+        peer = ASGIPeer()
+        connection = connection_to(peer)
+        task = await run_handler(connection, asyncio.Event().wait)  # type: ignore[arg-type]
+        peer.put("not asked for")
+        peer.leave()
+        await asyncio.wait({task}, timeout=TIMEOUT)
+        assert task.cancelled()
+        assert connection.cancelled_here
+        connection.finish()
+
+    run(main())
+
+
+def test_a_handler_that_waits_for_a_message_is_told_instead() -> None:
+    async def main() -> None:
+        peer = ASGIPeer()
+        connection = connection_to(peer)
+        seen: list[object] = []
+
+        async def handler() -> None:
+            seen.append(await connection.receive_text())
+            try:
+                await connection.receive_text()
+            except WebSocketDisconnect as error:
+                seen.append(error.code)
+
+        task = await run_handler(connection, handler)
+        peer.put("hello")
+        peer.leave(3000)
+        await asyncio.wait_for(task, TIMEOUT)
+        assert seen == ["hello", 3000]
+        assert not connection.cancelled_here
+        connection.finish()
+
+    run(main())
+
+
+def test_reading_ahead_loses_nothing_and_ends_with_the_handler() -> None:
+    async def main() -> None:
+        peer = ASGIPeer([str(number) for number in range(50)])
+        connection = connection_to(peer)
+
+        async def handler() -> None:
+            for number in range(50):
+                with contextlib.suppress(TimeoutError):
+                    # A message that comes too late for one receive is there for the next.
+                    assert await connection.receive_text(timeout=0) == str(number)
+                    continue
+                assert await connection.receive_text() == str(number)
+
+        task = await run_handler(connection, handler)
+        await asyncio.wait_for(task, TIMEOUT)
+        connection.finish()
+        assert not peer.sent[1:]
+
+    run(main())
+
+
+def test_what_the_server_raises_while_reading_ahead_reaches_the_handler() -> None:
+    async def main() -> None:
+        peer = ASGIPeer()
+
+        async def receive() -> Message:
+            if peer.incoming.empty():
+                raise LookupError("broken")
+            return await peer.receive()
+
+        connection = ASGIConnection(peer.scope, receive, peer.send)
+
+        async def handler() -> None:
+            with pytest.raises(LookupError):
+                await connection.receive_text()
+
+        await asyncio.wait_for(await run_handler(connection, handler), TIMEOUT)
+        connection.finish()
+
+    run(main())

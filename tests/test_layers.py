@@ -19,8 +19,14 @@ LAYERS: list[set[str]] = [
     {"_codec", "deflate", "handshake"},
     {"_protocol", "protocol"},
     {"_awaitables", "_channel", "_connection", "_timers", "_waking"},
-    {"asgi_connection", "datastructures", "requests", "responses", "websocket"},
-    {"app", "dependencies", "parameters", "paths", "routing", "security"},
+    {
+        *{"asgi_connection", "datastructures", "messages", "read_ahead", "requests", "responses"},
+        *{"tasks", "websocket"},
+    },
+    {
+        *{"app", "conversions", "dependencies", "error_handlers", "injection", "middleware"},
+        *{"parameters", "paths", "routing", "security", "signatures"},
+    },
     {
         *{"cli", "client", "config", "http11", "hub", "importer", "logs", "options", "server"},
         *{"sockets", "testing", "workers"},

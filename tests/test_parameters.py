@@ -1,313 +1,385 @@
-"""Signatures: which parameter gets what, and how text becomes what an annotation names."""
+"""What a handler takes from the request: places, names, defaults, and every complaint at once."""
+
+# ruff: noqa: B008  (a call in a default is how these are declared)
 
 from __future__ import annotations
 
-import datetime
-import enum
-import functools
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import msgspec
 import pytest
 
-from fastws.exceptions import HTTPException
-from fastws.parameters import Call, compile_call, conversion_to, is_async, name_of
+from fastws.app import FastWS
+from fastws.parameters import Cookie, Header, Path, Query
+from fastws.requests import HTTPConnection, Request
+from fastws.websocket import WebSocket
+from tests.asgi_peer import http_scope
+from tests.backends import BACKENDS, Visit, visit
+from tests.support import run
 
 if TYPE_CHECKING:
     from somewhere import Elsewhere  # type: ignore[import-not-found]
 
-    from fastws.websocket import WebSocket
+Asking = Callable[..., Visit]
 
 
-class Subject:
-    """Stands for the connection."""
+class Unknown: ...
 
 
-class Special(Subject):
-    pass
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
 
 
-class Colour(enum.Enum):
-    RED = "red"
-    BLUE = "blue"
+@pytest.fixture
+def ask(backend: str) -> Asking:
+    """Visits a handler once: ``ask(handler, "/?q=1", "X-Header: 1", path="/")``."""
+
+    def ask(handler: Any, target: str = "/", *headers: str, path: str = "/") -> Visit:
+        app = FastWS()
+        app.websocket(path)(handler)
+        return run(visit(backend, app, target, *headers))
+
+    return ask
 
 
-class Level(enum.IntEnum):
-    LOW = 1
-    HIGH = 2
+async def reply(ws: WebSocket, *values: object) -> None:
+    await ws.accept()
+    await ws.send_json(values)
 
 
-UserId = NewType("UserId", int)
-ONE = uuid.UUID(int=1)
-SUBJECT = Subject()
+# Places
 
 
-def compiled(function: Callable[..., Any], *path: str) -> Call:
-    return compile_call(function, dict.fromkeys(path), Subject)
+def test_a_parameter_that_says_nothing_is_in_the_path_or_else_in_the_query(ask: Asking) -> None:
+    async def handler(ws: WebSocket, room: str, limit: int, q: str = "none") -> None:
+        await reply(ws, room, limit, q)
+
+    assert ask(handler, "/lobby?limit=5", path="/{room}").values == ["lobby", 5, "none"]
+    assert ask(handler, "/lobby?limit=5&q=x", path="/{room}").values == ["lobby", 5, "x"]
+    missing = ask(handler, "/lobby", path="/{room}")
+    assert missing.complaints == [("query", "limit", "missing")]
 
 
-# Conversions
+def test_each_place_has_its_declaration(ask: Asking) -> None:
+    async def handler(
+        ws: WebSocket,
+        room: str = Path(),
+        limit: int = Query(...),
+        user_agent: str = Header(),
+        session: str = Cookie(),
+    ) -> None:
+        await reply(ws, room, limit, user_agent, session)
+
+    headers = ["User-Agent: fast/1", "Cookie: other=1; session=abc"]
+    said = ask(handler, "/r?limit=1", *headers, path="/{room}")
+    assert said.values == ["r", 1, "fast/1", "abc"]
+    assert ask(handler, "/r", path="/{room}").complaints == [
+        ("query", "limit", "missing"),
+        ("header", "user-agent", "missing"),
+        ("cookie", "session", "missing"),
+    ]
 
 
-@pytest.mark.parametrize(
-    ("annotation", "text", "expected"),
-    [
-        (int, "-5", -5),
-        (int, "9" * 30, int("9" * 30)),
-        (float, "1.5", 1.5),
-        (bool, "true", True),
-        (bool, "ON", True),
-        (bool, "0", False),
-        (uuid.UUID, str(ONE), ONE),
-        (datetime.date, "2030-01-31", datetime.date(2030, 1, 31)),
-        (Colour, "red", Colour.RED),
-        (Level, "2", Level.HIGH),
-        (Literal["a", "b"], "b", "b"),
-        (Literal[1, 2], "2", 2),
-        (Optional[int], "3", 3),  # noqa: UP045
-        (int | None, "3", 3),
-        (Annotated[int, "a remark"], "4", 4),
-        (Annotated[int, msgspec.Meta(ge=1)], "4", 4),
-        (UserId, "5", 5),
-        (Annotated[str, "a remark"], "x", "x"),
-    ],
-)
-def test_text_becomes_what_the_annotation_names(
-    annotation: Any, text: str, expected: object
+def test_the_declaration_may_stand_in_annotated(ask: Asking) -> None:
+    async def handler(
+        ws: WebSocket,
+        limit: Annotated[int, Query(ge=1)],
+        x_token: Annotated[str | None, Header(description="a token")] = None,
+        session: Annotated[str, Cookie()] = "new",
+    ) -> None:
+        await reply(ws, limit, x_token, session)
+
+    assert ask(handler, "/?limit=1").values == [1, None, "new"]
+    given = ask(handler, "/?limit=1", "X-Token: t", "Cookie: session=old")
+    assert given.values == [1, "t", "old"]
+    assert ask(handler, "/?limit=0").complaints == [("query", "limit", "greater_than_equal")]
+
+
+def test_the_name_in_the_request_may_be_another_one(ask: Asking) -> None:
+    async def handler(
+        ws: WebSocket,
+        a: str = Query(alias="item-query"),
+        b: str = Header(alias="X_Raw"),
+        plain_name: str = Header("-", convert_underscores=False),
+        c: int = Path(alias="number"),
+        d: str = Cookie("-", validation_alias="s-id", alias="unused"),
+    ) -> None:
+        await reply(ws, a, b, plain_name, c, d)
+
+    headers = ["X_Raw: r", "plain_name: p", "Cookie: s-id=7"]
+    said = ask(handler, "/3?item-query=q", *headers, path="/{number}")
+    assert said.values == ["q", "r", "p", 3, "7"]
+    assert ask(handler, "/x", path="/{number}").complaints == [
+        ("query", "item-query", "missing"),
+        ("header", "X_Raw", "missing"),
+        ("path", "number", "int_parsing"),
+    ]
+
+
+def test_a_list_takes_every_value_of_a_name(ask: Asking) -> None:
+    async def handler(
+        ws: WebSocket,
+        ids: list[int] = Query(min_length=1),
+        tags: set[str] = Query(set()),
+        x_trace: list[str] | None = Header(None),
+        pair: tuple[int, int] = Query((0, 0)),
+        one: list[str] = Cookie([]),
+    ) -> None:
+        await reply(ws, ids, sorted(tags), x_trace, pair, one)
+
+    assert ask(handler, "/?ids=1").values == [[1], [], None, [0, 0], []]
+    target = "/?ids=1&ids=2&tags=b&tags=a&tags=a&pair=1&pair=2"
+    said = ask(handler, target, "X-Trace: a", "X-Trace: b", "Cookie: one=1")
+    assert said.values == [[1, 2], ["a", "b"], ["a", "b"], [1, 2], ["1"]]
+    assert ask(handler, "/?ids=1&ids=x&pair=1").complaints == [
+        ("query", "ids", 1, "int_parsing"),
+        ("query", "pair", 1, "missing"),
+    ]
+
+
+def test_a_single_parameter_has_the_last_of_a_querys_values_and_the_first_header(
+    ask: Asking,
 ) -> None:
-    conversion = conversion_to(annotation)
-    assert conversion is not None
-    value = conversion.convert(text)
-    assert value == expected
-    assert type(value) is type(expected)
+    async def handler(ws: WebSocket, q: str, x: Annotated[str, Header()]) -> None:
+        await reply(ws, q, x)
+
+    assert ask(handler, "/?q=1&q=2", "X: 1", "X: 2").values == ["2", "1"]
 
 
-@pytest.mark.parametrize(
-    ("annotation", "text", "kind", "message"),
-    [
-        (int, "x", "int_parsing", "expected a whole number"),
-        (int, " 5", "int_parsing", "expected a whole number"),
-        (int, "1_0", "int_parsing", "expected a whole number"),
-        (int, "٣", "int_parsing", "expected a whole number"),
-        (int, "9" * 5000, "int_parsing", "expected a whole number"),
-        (float, "x", "float_parsing", "expected a number"),
-        (bool, "maybe", "bool_parsing", "expected a truth value such as true or false"),
-        (uuid.UUID, "x", "uuid_parsing", "expected a UUID"),
-        (Colour, "green", "enum", "expected one of 'red', 'blue'"),
-        (Literal["a", 1], "c", "literal_error", "expected one of 1, 'a'"),
-        (Optional[int], "x", "int_parsing", "expected a whole number or null"),  # noqa: UP045
-    ],
-)
-def test_text_that_does_not_convert_is_complained_about(
-    annotation: Any, text: str, kind: str, message: str
-) -> None:
-    conversion = conversion_to(annotation)
-    assert conversion is not None
-    with pytest.raises(ValueError):
-        conversion.convert(text)
-    assert conversion.complaint("path", "name", text) == {
-        "loc": ["path", "name"],
-        "msg": message,
-        "type": kind,
-        "input": text,
-    }
+# Conversion
 
 
-@pytest.mark.parametrize("annotation", [str, Any, object])
-def test_text_that_is_wanted_as_it_is_is_not_converted(annotation: Any) -> None:
-    assert conversion_to(annotation) is None
+def test_values_are_converted_by_their_annotations(ask: Asking) -> None:
+    async def handler(
+        ws: WebSocket,
+        room: uuid.UUID,
+        deep: bool = False,
+        order: Literal["new", "old"] = "new",
+        at: float | None = None,
+    ) -> None:
+        await reply(ws, room, deep, order, at)
+
+    room = str(uuid.UUID(int=7))
+    assert ask(handler, f"/{room}", path="/{room}").values == [room, False, "new", None]
+    said = ask(handler, f"/{room}?deep=yes&order=old&at=1.5", path="/{room}")
+    assert said.values == [room, True, "old", 1.5]
 
 
-@pytest.mark.parametrize("annotation", [Subject, complex, dict[str, int], int | Subject])
-def test_a_type_that_text_cannot_become_is_refused(annotation: Any) -> None:
+def test_every_complaint_comes_at_once_in_one_422(ask: Asking) -> None:
+    async def handler(
+        ws: WebSocket,
+        a: int,
+        b: int,
+        c: str,
+        d: int = Query(3, le=5),
+        token: str = Header(min_length=3),
+    ) -> None:
+        raise AssertionError("the handler ran")
+
+    refused = ask(handler, "/x?b=y&d=9", "token: no", path="/{a}")
+    assert refused.status == 422
+    assert refused.headers["content-type"] == "application/json"
+    assert refused.detail == [
+        {
+            "type": "int_parsing",
+            "loc": ["path", "a"],
+            "msg": "expected a whole number",
+            "input": "x",
+        },
+        {
+            "type": "int_parsing",
+            "loc": ["query", "b"],
+            "msg": "expected a whole number",
+            "input": "y",
+        },
+        {"type": "missing", "loc": ["query", "c"], "msg": "is required", "input": None},
+        {
+            "type": "less_than_equal",
+            "loc": ["query", "d"],
+            "msg": "must be 5 or below",
+            "input": "9",
+            "ctx": {"le": 5},
+        },
+        {
+            "type": "string_too_short",
+            "loc": ["header", "token"],
+            "msg": "must have at least 3 characters",
+            "input": "no",
+            "ctx": {"min_length": 3},
+        },
+    ]
+
+
+def test_a_value_that_the_path_converted_becomes_what_the_annotation_names(ask: Asking) -> None:
+    async def handler(  # type: ignore[no-untyped-def]
+        ws: WebSocket, same: int, text: str, number: float, bare, anything: Any
+    ) -> None:
+        await reply(ws, same, text, number, bare, anything)
+
+    path = "/{same:int}/{text:int}/{number:int}/{bare:int}/{anything:int}"
+    assert ask(handler, "/5/5/5/5/5", path=path).values == [5, "5", 5.0, 5, 5]
+
+
+def test_a_value_that_the_path_converted_keeps_to_its_constraints(ask: Asking) -> None:
+    async def handler(ws: WebSocket, n: Annotated[int, Path(ge=1)]) -> None: ...
+
+    refused = ask(handler, "/0", path="/{n:int}")
+    assert refused.complaints == [("path", "n", "greater_than_equal")]
+    assert refused.detail[0]["input"] == "0"
+
+
+# Defaults
+
+
+def test_defaults_are_not_shared_between_connections() -> None:
+    made: list[int] = []
+
+    def make() -> list[str]:
+        made.append(1)
+        return ["made"]
+
+    async def handler(
+        ws: WebSocket,
+        shared: list[str] = ["kept"],  # noqa: B006
+        declared: list[str] = Query(["kept"]),
+        factory: list[str] = Query(default_factory=make),
+    ) -> None:
+        for values in (shared, declared, factory):
+            values.append("changed")
+        await reply(ws, shared, declared, factory)
+
+    app = FastWS()
+    app.websocket("/")(handler)
+    for count in (1, 2):
+        said = run(visit("asgi", app)).values
+        assert said == [["kept", "changed"], ["kept", "changed"], ["made", "changed"]]
+        assert len(made) == count
+
+
+def test_a_default_without_annotation_tells_the_type(ask: Asking) -> None:
+    unknown = Unknown()
+
+    async def handler(ws, limit=10, ratio=0.5, deep=False, q=None, bound=unknown):  # type: ignore[no-untyped-def]
+        await reply(ws, limit, ratio, deep, q, bound is unknown)
+
+    assert ask(handler).values == [10, 0.5, False, None, True]
+    said = ask(handler, "/?limit=5&ratio=1&deep=on&q=1&bound=x")
+    assert said.values == [5, 1.0, True, "1", True]
+    assert ask(handler, "/?limit=x").complaints == [("query", "limit", "int_parsing")]
+
+
+def test_what_a_default_and_a_declaration_cannot_be() -> None:
+    with pytest.raises(ValueError, match="either a default or a default_factory"):
+        Query(1, default_factory=int)
+    with pytest.raises(ValueError, match="a path parameter has no default"):
+        Path(1)
     with pytest.raises(TypeError):
-        conversion_to(annotation)
+        Query(mix_length=3)  # type: ignore[call-arg]
 
 
-# Which parameter gets the connection
+def test_what_fastapi_documents_with_is_taken() -> None:
+    assert Query(
+        title="t",
+        description="d",
+        deprecated=True,
+        examples=["x"],
+        openapi_examples={},
+        include_in_schema=False,
+        json_schema_extra={},
+    )
+    assert repr(Header) == "fastws.Header"
 
 
-def annotated(x, other: Subject): ...  # type: ignore[no-untyped-def]
-def optional(other: Subject | None): ...  # type: ignore[no-untyped-def]
-def old_optional(other: Optional[Subject]): ...  # type: ignore[no-untyped-def]  # noqa: UP045
-def remarked(other: Annotated[Subject, "x"]): ...  # type: ignore[no-untyped-def]
-def subclass(other: Special): ...  # type: ignore[no-untyped-def]
-def bare(other): ...  # type: ignore[no-untyped-def]
-def after_path(room, other): ...  # type: ignore[no-untyped-def]
-def after_default(x=1, *, room, other: Subject): ...  # type: ignore[no-untyped-def]
-def with_unknown(room: Elsewhere, other: Subject): ...  # type: ignore[no-untyped-def]
+# Registration
 
 
-@pytest.mark.parametrize(
-    "function", [optional, old_optional, remarked, subclass, bare, after_path, after_default]
-)
-def test_the_parameter_that_gets_the_connection(function: Callable[..., Any]) -> None:
-    seen: dict[str, Any] = {}
+def register(handler: Any, path: str = "/") -> None:
+    FastWS().websocket(path)(handler)
 
-    @functools.wraps(function)
-    def record(*args: Any, **arguments: Any) -> None:
-        seen.update(arguments, **dict(zip(function.__code__.co_varnames, args, strict=False)))
 
-    call = compiled(record, "room")
-    assert call.takes_subject
-    assert not call.unbound
-    call(SUBJECT, {"room": "r"})
-    assert seen["other"] is SUBJECT
+def test_a_type_that_no_text_becomes_is_refused_at_registration() -> None:
+    async def in_path(ws: WebSocket, room: dict[str, int]) -> None: ...
+    async def in_query(ws: WebSocket, other: Unknown) -> None: ...
+    async def listed(ws: WebSocket, room: list[int]) -> None: ...
+    async def bounded(ws: WebSocket, name: str = Query(ge=1)) -> None: ...
 
+    with pytest.raises(TypeError, match=r"parameter 'room' of in_path\(\) is annotated with dict"):
+        register(in_path, "/{room}")
+    with pytest.raises(
+        TypeError, match=r"'other' of in_query\(\) .* Unknown, which a query has no"
+    ):
+        register(in_query)
+    with pytest.raises(TypeError, match=r"'room' of listed\(\) .*it has one value each"):
+        register(listed, "/{room}")
+    with pytest.raises(TypeError, match=r"'name' of bounded\(\) .*constraint ge does not fit"):
+        register(bounded)
 
-def test_an_annotation_goes_before_the_position() -> None:
-    assert compiled(annotated).unbound == ("x",)
 
+def test_an_annotation_that_cannot_be_evaluated_is_refused_at_registration() -> None:
+    async def handler(ws: WebSocket, room: Elsewhere) -> None: ...
 
-def test_an_annotated_parameter_of_another_kind_does_not_get_the_connection() -> None:
-    def handler(ws: int) -> None: ...
+    with pytest.raises(TypeError, match=r"'room' of handler\(\) .*Elsewhere.*cannot be evaluated"):
+        register(handler)
 
-    call = compiled(handler)
-    assert not call.takes_subject
-    assert call.unbound == ("ws",)
 
+def test_a_declaration_of_another_place_than_the_paths_is_refused() -> None:
+    async def not_there(ws: WebSocket, romo: str = Path()) -> None: ...
+    async def elsewhere(ws: WebSocket, room: str = Query()) -> None: ...
 
-def test_an_annotation_imported_for_the_type_checker_is_known_by_its_name() -> None:
-    def handler(ws: WebSocket) -> WebSocket:
-        return ws
+    with pytest.raises(TypeError, match=r"'romo' of not_there\(\) .*the path has no \{romo\}"):
+        register(not_there, "/{room}")
+    with pytest.raises(TypeError, match=r"'room' of elsewhere\(\) is in the path .* as Query\(\)"):
+        register(elsewhere, "/{room}")
 
-    def quoted(ws: "Optional[fastws.WebSocket]") -> Any:  # type: ignore[name-defined]  # noqa: F821, UP037, UP045
-        return ws
 
-    from fastws import websocket
+def test_a_path_parameter_that_is_declared_and_has_a_default_need_not_be_there(
+    ask: Asking,
+) -> None:
+    async def handler(ws: WebSocket, room: Annotated[str, Path()] = "lobby") -> None:
+        await reply(ws, room)
 
-    for function in (handler, quoted):
-        call = compile_call(function, {}, websocket.WebSocket)
-        assert call.takes_subject
-        assert call(SUBJECT, {}) is SUBJECT
+    assert ask(handler).values == ["lobby"]
+    assert ask(handler, "/x", path="/{room}").values == ["x"]
 
 
-def test_one_annotation_that_cannot_be_evaluated_leaves_the_others() -> None:
-    with pytest.raises(TypeError, match=r"'room' of with_unknown\(\).*'Elsewhere' cannot be eval"):
-        compiled(with_unknown, "room")
-    # Not in the path it is nobody's business.
-    assert compiled(with_unknown).unbound == ("room",)
+# Memory, and pages
 
 
-def test_a_function_that_hands_everything_on_gets_everything() -> None:
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return args, kwargs
+def test_reading_parameters_leaves_nothing_in_a_connection_that_does_not_ask() -> None:
+    async def handler(ws: WebSocket, q: str, x: Annotated[str, Header()]) -> None:
+        kept = ws._request
+        await reply(ws, kept is None, ws.query_params["q"], ws.headers["x"])
 
-    call = compiled(wrapper, "room")
-    assert call(SUBJECT, {"room": "r"}) == ((SUBJECT,), {"room": "r"})
+    app = FastWS()
+    app.websocket("/")(handler)
+    assert run(visit("native", app, "/?q=1", "X: 2")).values == [True, "1", "2"]
 
 
-def test_annotations_that_are_no_text_beside_one_that_cannot_be_evaluated() -> None:
-    def handler(ws, room):  # type: ignore[no-untyped-def]
-        return ws, room
+def test_pages_take_parameters_too() -> None:
+    app = FastWS()
 
-    handler.__annotations__ = {"room": int, "return": "Elsewhere"}
-    assert compiled(handler, "room")(SUBJECT, {"room": "5"}) == (SUBJECT, 5)
+    @app.get("/items/{number}")
+    def page(
+        number: int,
+        request: Request,
+        any_of_both: HTTPConnection,
+        q: str | None = None,
+        ids: list[int] = Query([]),
+        user_agent: Annotated[str | None, Header()] = None,
+    ) -> Any:
+        assert any_of_both is request
+        return [number, q, ids, user_agent]
 
+    def get(path: str, query: bytes = b"") -> Any:
+        scope = http_scope(path, query_string=query, headers=[(b"user-agent", b"x")])
+        response = run(app.handle_http(Request(scope)))
+        return response.status_code, response.body
 
-# Calling
-
-
-def test_values_of_the_path_are_passed_by_name_in_any_order() -> None:
-    def handler(b: int, ws: Subject, a: str, c: float = 0.5) -> Any:
-        return b, ws, a, c
-
-    call = compiled(handler, "a", "b")
-    assert call(SUBJECT, {"a": "x", "b": "2"}) == (2, SUBJECT, "x", 0.5)
-
-
-def test_a_parameter_may_leave_a_value_of_the_path_alone() -> None:
-    assert compiled(lambda ws: ws, "room")(SUBJECT, {"room": "r"}) is SUBJECT
-
-
-def test_a_path_parameter_with_a_default_gets_its_value() -> None:
-    def handler(ws: Subject, room: str = "lobby") -> str:
-        return room
-
-    assert compiled(handler, "room")(SUBJECT, {"room": "r"}) == "r"
-    assert compiled(handler)(SUBJECT, {}) == "lobby"
-
-
-def test_positional_only_parameters() -> None:
-    def first(ws: Subject, room: str, x: int = 7, /, *, b: str) -> Any:
-        return ws, room, x, b
-
-    def later(room: int, ws: Subject, /) -> Any:
-        return room, ws
-
-    assert compiled(first, "room", "b")(SUBJECT, {"room": "r", "b": "b"}) == (SUBJECT, "r", 7, "b")
-    assert compiled(later, "room")(SUBJECT, {"room": "1"}) == (1, SUBJECT)
-
-
-def test_every_value_that_does_not_convert_is_reported() -> None:
-    def handler(ws: Subject, a: int, b: Colour, c: str) -> None: ...
-
-    with pytest.raises(HTTPException) as caught:
-        compiled(handler, "a", "b", "c")(SUBJECT, {"a": "x", "b": "y", "c": "z"})
-    assert caught.value.status_code == 422
-    assert [complaint["loc"] for complaint in caught.value.detail] == [["path", "a"], ["path", "b"]]
-    assert [complaint["input"] for complaint in caught.value.detail] == ["x", "y"]
-
-
-def test_a_type_that_no_path_has_values_for_is_named() -> None:
-    def handler(ws: Subject, room: dict[str, int]) -> None: ...
-
-    with pytest.raises(TypeError, match=r"path parameter 'room' of handler\(\) is annotated with"):
-        compiled(handler, "room")
-
-
-def test_a_value_that_the_path_converted_becomes_what_the_annotation_names() -> None:
-    def handler(ws: Subject, same: int, text: str, number: float, bare, anything: Any) -> Any:  # type: ignore[no-untyped-def]
-        return same, text, number, bare, anything
-
-    names = ("same", "text", "number", "bare", "anything")
-    call = compile_call(handler, dict.fromkeys(names, str), Subject)
-    assert call(SUBJECT, dict.fromkeys(names, 5)) == (5, "5", 5.0, 5, 5)
-
-
-# What a handler is
-
-
-async def coroutine_function(ws: Subject, room: str = "") -> str:
-    return room
-
-
-class Callable_:
-    async def __call__(self, ws: Subject, room: int) -> int:
-        return room
-
-    async def method(self, ws: Subject, room: int) -> int:
-        return room
-
-
-class PlainCallable:
-    def __call__(self) -> None: ...
-
-
-def test_what_is_async() -> None:
-    assert is_async(coroutine_function)
-    assert is_async(functools.partial(functools.partial(coroutine_function), room="x"))
-    assert is_async(Callable_())
-    assert is_async(Callable_().method)
-    assert is_async(functools.partial(Callable_()))
-    assert not is_async(Callable_)
-    assert not is_async(PlainCallable())
-    assert not is_async(lambda: None)
-    assert not is_async(5)
-
-
-def test_what_a_handler_is_called() -> None:
-    assert name_of(coroutine_function) == "coroutine_function"
-    assert name_of(functools.partial(coroutine_function)) == "coroutine_function"
-    assert name_of(Callable_()) == "Callable_"
-
-
-def test_partials_and_callable_objects_have_the_signature_of_what_they_call() -> None:
-    partial = functools.partial(coroutine_function, room="fixed")
-    for function, expected in ((partial, "r"), (Callable_(), 5), (Callable_().method, 5)):
-        coroutine = compiled(function, "room")(SUBJECT, {"room": "r" if expected == "r" else "5"})
-        with pytest.raises(StopIteration) as stopped:
-            coroutine.send(None)
-        assert stopped.value.value == expected
+    assert get("/items/5", b"q=a&ids=1&ids=2") == (200, b'[5,"a",[1,2],"x"]')
+    status, body = get("/items/x", b"ids=y")
+    assert status == 422
+    assert b'["path","number"]' in body
+    assert b'["query","ids",0]' in body

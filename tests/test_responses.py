@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fastws.datastructures import Message, Scope
 from fastws.exceptions import HTTPException
 from fastws.responses import (
     HTMLResponse,
@@ -15,6 +16,8 @@ from fastws.responses import (
     error_response,
     to_response,
 )
+from tests.asgi_peer import ASGIPeer, http_scope, websocket_scope
+from tests.support import run
 
 
 def test_a_response_has_its_type_and_length_in_its_headers() -> None:
@@ -104,3 +107,73 @@ def test_an_http_exception_says_its_detail_in_json() -> None:
     assert (response.status_code, response.body) == (418, b'{"detail":["no","coffee"]}')
     assert (b"x-pot", b"tea") in response.raw_headers
     assert error_response(HTTPException(404)).body == b'{"detail":"Not Found"}'
+
+
+# Headers that change, and sending
+
+
+def test_the_headers_of_a_response_are_a_view_that_can_be_changed() -> None:
+    response = PlainTextResponse("x", headers={"X-A": "1"})
+    headers = response.headers
+    headers["X-B"] = "2"
+    headers["x-a"] = "3"
+    headers.append("Set-Cookie", "a=1")
+    headers.append("Set-Cookie", "b=2")
+    headers.update({"X-C": "4"})
+    assert headers.setdefault("X-C", "5") == "4"
+    assert headers.setdefault("X-D", "6") == "6"
+    del headers["content-length"]
+    del headers["nothing"]
+    assert response.headers["X-A"] == "3"
+    assert response.headers.getlist("set-cookie") == ["a=1", "b=2"]
+    assert response.raw_headers == [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"x-b", b"2"),
+        (b"x-a", b"3"),
+        (b"set-cookie", b"a=1"),
+        (b"set-cookie", b"b=2"),
+        (b"x-c", b"4"),
+        (b"x-d", b"6"),
+    ]
+
+
+@pytest.mark.parametrize(("name", "value"), [("X-A", "1\r\nX-Evil: 1"), ("X A", "1")])
+def test_a_header_that_could_pass_for_another_line_is_not_set(name: str, value: str) -> None:
+    response = PlainTextResponse("x", headers={"X-A": "1"})
+    before = list(response.raw_headers)
+    for change in (response.headers.__setitem__, response.headers.append):
+        with pytest.raises(ValueError):
+            change(name, value)
+    assert response.raw_headers == before
+
+
+def send(response: Response, scope: Scope) -> list[Message]:
+    peer = ASGIPeer()
+    run(response(scope, peer.receive, peer.send))
+    return peer.sent
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b"x"), ("HEAD", b"")])
+def test_a_response_is_an_asgi_application_that_sends_it(method: str, body: bytes) -> None:
+    response = PlainTextResponse("x", 201)
+    assert send(response, http_scope("/", method)) == [
+        {"type": "http.response.start", "status": 201, "headers": response.raw_headers},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+def test_an_upgrade_header_is_named_in_connection_once() -> None:
+    response = Response(b"", 426, {"Upgrade": "websocket"})
+    (start, _) = send(response, http_scope("/"))
+    assert start["headers"][-1] == (b"connection", b"Upgrade")
+    response.headers["Connection"] = "Upgrade"
+    (start, _) = send(response, http_scope("/"))
+    assert [name for name, _ in start["headers"]].count(b"connection") == 1
+
+
+def test_a_response_refuses_a_websocket() -> None:
+    response = PlainTextResponse("no", 403)
+    kinds = [message["type"] for message in send(response, websocket_scope("/"))]
+    assert kinds == ["websocket.http.response.start", "websocket.http.response.body"]
+    (close,) = send(response, websocket_scope("/", extensions={}))
+    assert close["type"] == "websocket.close"

@@ -1,5 +1,7 @@
 """Routes and routers: registration, what is refused there, matching, and paths by name."""
 
+# ruff: noqa: B008  (a call in a default is how these are declared)
+
 from __future__ import annotations
 
 import functools
@@ -11,6 +13,7 @@ import pytest
 
 from fastws.datastructures import URLPath
 from fastws.exceptions import HTTPException
+from fastws.parameters import Path
 from fastws.requests import Request
 from fastws.responses import HTMLResponse
 from fastws.routing import (
@@ -19,7 +22,6 @@ from fastws.routing import (
     Match,
     NoMatchFound,
     Route,
-    RouteTable,
 )
 from fastws.websocket import WebSocket
 from tests.asgi_peer import ASGIPeer, http_scope, websocket_scope
@@ -97,17 +99,30 @@ def test_a_handler_without_a_parameter_for_the_connection_is_refused() -> None:
 
 
 def test_a_parameter_that_nothing_gives_a_value_to_is_refused_with_a_sentence() -> None:
-    async def handler(ws: WebSocket, romo: str) -> None: ...
+    async def handler(ws: WebSocket, romo: str = Path()) -> None: ...
 
-    with pytest.raises(TypeError, match=r"handler\(\) of '/{room}' has the parameter 'romo'"):
+    with pytest.raises(TypeError, match=r"handler\(\) of '/{room}' cannot be called: .*'romo'"):
         APIWebSocketRoute("/{room}", handler).check()
-    with pytest.raises(TypeError, match=r"'x' that nothing gives a value to.*nor the Request"):
-        Route("/", lambda request, x: "").check()
+    with pytest.raises(TypeError, match=r"<lambda>\(\) of '/' cannot be called: .*'x'"):
+        Route("/", lambda x=Path(): "").check()
 
 
-def test_dependencies_are_not_silently_left_out() -> None:
-    with pytest.raises(NotImplementedError):
+def test_a_router_may_be_given_what_is_no_dependency_and_says_so_at_the_first_route() -> None:
+    with pytest.raises(TypeError, match=r"dependencies= takes Depends\(…\), not <object"):
         APIRouter(dependencies=[object()]).websocket("/")(endpoint)
+
+
+def test_the_types_of_messages_are_the_routes_and_no_options() -> None:
+    router, top = APIRouter(), APIRouter(prefix="/top")
+    router.websocket("/", receive=int, send=list[int], ws_max_size=5)(endpoint)
+    top.include_router(router)
+    for route in (*router.routes, *top.routes):
+        assert isinstance(route, APIWebSocketRoute)
+        assert dict(route.options) == {"ws_max_size": 5}
+        assert route.messages is not None
+        assert route.messages.decode is not None
+        assert route.messages.decode("5") == 5
+    assert APIWebSocketRoute("/", endpoint).messages is None
 
 
 def test_options_of_a_route_are_kept_under_their_full_names() -> None:
@@ -140,47 +155,22 @@ def test_a_page_matches_get_and_head() -> None:
     assert route.matches(websocket_scope("/5"))[0] is Match.NONE
 
 
-def table(*routes: APIWebSocketRoute) -> RouteTable[APIWebSocketRoute]:
-    routes_by_path: RouteTable[APIWebSocketRoute] = RouteTable()
-    for route in routes:
-        routes_by_path.add(route)
-    return routes_by_path
-
-
-def test_a_path_without_parameters_goes_first_then_the_first_registered() -> None:
-    pattern = APIWebSocketRoute("/chat/{room}", room_endpoint)
-    later = APIWebSocketRoute("/{x}/{y}", endpoint)
-    static = APIWebSocketRoute("/chat/lobby", endpoint)
-    again = APIWebSocketRoute("/chat/lobby", endpoint)
-    routes = table(pattern, later, static, again)
-    assert routes.find("/chat/lobby") == (static, {})
-    assert routes.find("/chat/other") == (pattern, {"room": "other"})
-    assert routes.find("/a/b") == (later, {"x": "a", "y": "b"})
-    assert routes.find("/chat") is None
-    assert routes.find("/chat/") is None
-
-
-def test_values_of_one_match_are_not_those_of_another() -> None:
-    routes = table(APIWebSocketRoute("/", endpoint), APIWebSocketRoute("/{room}", room_endpoint))
-    for path in ("/", "/a"):
-        first, second = routes.find(path), routes.find(path)
-        assert first is not None
-        assert second is not None
-        assert first[1] is not second[1]
-
-
 # Calling
 
 
 def test_starting_a_handler_returns_its_own_coroutine() -> None:
-    async def handler(ws: WebSocket, number: int) -> Any:
+    async def plain(ws: WebSocket) -> Any:
+        return ws, None
+
+    async def handler(ws: WebSocket, number: int, q: int = 1) -> Any:
         return ws, number
 
-    route = APIWebSocketRoute("/{number}", handler)
-    ws = websocket()
-    coroutine: Any = route.start(ws, {"number": "5"})
-    assert coroutine.__name__ == "handler"
-    assert finish(coroutine) == (ws, 5)
+    for function, path, expected in ((handler, "/{number}", 5), (plain, "/", None)):
+        route = APIWebSocketRoute(path, function)
+        ws = websocket()
+        coroutine: Any = route.start(ws, {"number": "5"})
+        assert coroutine.cr_code is function.__code__
+        assert finish(coroutine) == (ws, expected)
 
 
 def test_a_value_that_does_not_convert_is_a_422_before_the_handler_runs() -> None:

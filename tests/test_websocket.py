@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from fastws.app import FastWS
 from fastws.codes import WebSocketState
 from fastws.datastructures import URL, Message
 from fastws.exceptions import WebSocketClosed, WebSocketDisconnect, WebSocketTypeError
 from fastws.responses import JSONResponse
+from fastws.routing import NoMatchFound
 from fastws.websocket import WebSocket
 from tests.asgi_peer import ASGIPeer, http_scope
 from tests.support import TIMEOUT, run
@@ -105,6 +107,26 @@ def test_what_the_request_said(make: Callable[[], WebSocket]) -> None:
     assert ws.app is APP
     assert ws.state.db == "pool"
     assert ws.id
+
+
+@pytest.mark.parametrize("make", [native, asgi_twin])
+def test_urls_of_the_application_and_of_its_routes(make: Callable[[], WebSocket]) -> None:
+    ws = make()
+    assert ws.base_url == "ws://example.org:8000/"
+    app = FastWS()
+    app.get("/items/{n}", name="item")(lambda n: n)
+    ws.scope["app"] = app
+    assert ws.url_for("item", n=5) == "http://example.org:8000/items/5"
+    with pytest.raises(NoMatchFound):
+        ws.url_for("item")
+
+
+def test_the_applications_root_path_is_part_of_the_url() -> None:
+    ws = native()
+    ws._app = FastWS(root_path="/api")
+    assert ws.url.path == "/api/ws/a b"
+    assert ws.base_url == "ws://example.org:8000/api/"
+    assert ws.scope["raw_path"] == b"/api/ws/a%20b"
 
 
 def test_the_scope_of_a_compiled_connection_is_that_of_asgi_3() -> None:

@@ -6,18 +6,19 @@ Sizes, queues, deadlines, pings and compression are that server's business, and 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 
 from fastws.app import FastWS
 from fastws.asgi_connection import ASGIConnection
-from fastws.codes import CloseCode, WebSocketState
+from fastws.codes import WebSocketState
 from fastws.config import Config
 from fastws.datastructures import Receive, Scope, Send
+from fastws.error_handlers import end
 from fastws.exceptions import HTTPException, WebSocketDisconnect, ending_of
 from fastws.handshake import _is_origin_allowed as is_origin_allowed
-from fastws.requests import Request, route_path
-from fastws.responses import error_response
+from fastws.requests import Request, mount, route_path
 from fastws.routing import APIWebSocketRoute
 from fastws.websocket import WebSocket
 
@@ -39,7 +40,7 @@ async def handle(app: FastWS, scope: Scope, receive: Receive, send: Send) -> Non
         case "websocket":
             await _websocket(app, scope, receive, send)
         case "http":
-            await _http(app, scope, send)
+            await _http(app, scope, receive, send)
         case "lifespan":
             await _lifespan(app, scope, receive, send)
         case other:
@@ -49,6 +50,7 @@ async def handle(app: FastWS, scope: Scope, receive: Receive, send: Send) -> Non
 
 
 async def _websocket(app: FastWS, scope: Scope, receive: Receive, send: Send) -> None:
+    mount(scope, app.root_path)
     found = app.find_websocket(route_path(scope))
     scope["app"] = app
     scope["path_params"] = found[1] if found else {}
@@ -58,20 +60,26 @@ async def _websocket(app: FastWS, scope: Scope, receive: Receive, send: Send) ->
     try:
         if found is None:
             raise HTTPException(404)
-        _apply_options(found[0], scope)
+        apply_options(found[0], scope)
+        connection.begin(cancel_on_disconnect=found[0].cancel_on_disconnect)
         await app.open_websocket(ws, *found)
     except Exception as caught:
         error = caught
+    except asyncio.CancelledError:
+        if not connection.cancelled_here:
+            raise
+        log.debug("the handler of %a was cancelled: the client left", route_path(scope))
     finally:
         connection.finish()
     try:
-        await _end(connection, route_path(scope), error)
+        _report(ws, route_path(scope), error)
+        await end(ws, error)
     finally:
         # An exception and the frames in its traceback hold on to each other.
         del error
 
 
-def _apply_options(route: APIWebSocketRoute, scope: Scope) -> None:
+def apply_options(route: APIWebSocketRoute, scope: Scope) -> None:
     """Refuse foreign origins, and leave the subprotocols that the route does not speak out."""
     if not route.options:
         return
@@ -88,55 +96,21 @@ def _apply_options(route: APIWebSocketRoute, scope: Scope) -> None:
         scope["subprotocols"] = [name for name in offered if name in config.ws_subprotocols]
 
 
-async def _end(connection: ASGIConnection, path: str, error: Exception | None) -> None:
-    """Close or refuse as the handler's outcome asks for, and log it once."""
-    ending = ending_of(error)
-    refused = connection.application_state is WebSocketState.CONNECTING
+def _report(ws: WebSocket, path: str, error: Exception | None) -> None:
+    """Log the outcome of a handler, once."""
+    refused = ws.application_state is WebSocketState.CONNECTING
     if isinstance(error, WebSocketDisconnect):
         log.debug("the handler of %a ended with its connection: %s", path, error)
-    elif ending.is_error and not (refused and isinstance(error, HTTPException)):
+    elif ending_of(error).is_error and not (refused and isinstance(error, HTTPException)):
         log.error("the handler of %a failed", path, exc_info=error)
     elif refused and error is None:
         log.error("the handler of %a returned without accepting or refusing", path)
-    if connection.client_state is WebSocketState.DISCONNECTED:
-        return
-    try:
-        if refused:
-            status = ending.status
-            await _refuse(
-                connection, error if isinstance(error, HTTPException) else HTTPException(status)
-            )
-        else:
-            await connection.close(ending.code, ending.reason)
-    except (TypeError, ValueError):
-        log.exception("the handler of %a ended with what cannot be sent", path)
-        if refused:
-            await _refuse(connection, HTTPException(500))
-        else:
-            await connection.close(CloseCode.INTERNAL_ERROR)
 
 
-async def _refuse(connection: ASGIConnection, error: HTTPException) -> None:
-    response = error_response(error)
-    await connection.send_denial_response(response.status_code, response.raw_headers, response.body)
-
-
-async def _http(app: FastWS, scope: Scope, send: Send) -> None:
+async def _http(app: FastWS, scope: Scope, receive: Receive, send: Send) -> None:
     response = await app.handle_http(Request(scope))
-    body = b"" if scope["method"] == "HEAD" else response.body
-    headers = list(response.raw_headers)
-    if any(name == b"upgrade" for name, _ in headers):
-        # A hop's own header, which Connection must name (RFC 9110 section 7.8).
-        headers.append((b"connection", b"Upgrade"))
     try:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status_code,
-                "headers": headers,
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+        await response(scope, receive, send)
     except OSError:
         log.debug("the client of %a left before its response", scope["path"])
 

@@ -1,0 +1,1 @@
+"""The documentation; its programs are in the package ``programs``."""

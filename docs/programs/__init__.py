@@ -1,0 +1,1 @@
+"""Every program of the documentation: ``fastws run docs.programs.NAME:app`` runs one."""

@@ -1,0 +1,118 @@
+"""The programs of docs/guide/testing.md and deployment.md."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.conftest import Serve
+from tests.docs.programs import Program, ask, ending
+from tests.support import ROOT, TIMEOUT, run
+
+
+def test_counter_counts(serve: Serve) -> None:
+    program = serve("counter")
+
+    async def work() -> None:
+        async with program.open("/counter") as ws:
+            assert [await ask(ws, message) for message in ("a", b"b", "")] == [1, 2, 3]
+
+    run(work())
+
+
+def test_the_tests_of_the_page_about_testing_pass() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "docs/programs/test_counter.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=8 * TIMEOUT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
+def test_a_route_has_options_of_its_own(serve: Serve) -> None:
+    program = serve("deployed")
+
+    async def work() -> None:
+        assert program.get("/health").json() == {"connections": 0}
+        own = {"origin": f"http://{program.host}:{program.port}"}
+        async with program.open("/upload", **own) as ws:
+            assert await ask(ws, b"12345") == {"size": 5, "protocol": None}
+            assert program.get("/health").json() == {"connections": 1}
+        async with program.open("/upload", subprotocols=["other", "sizes.v1"]) as ws:
+            assert ws.subprotocol == "sizes.v1"
+            assert (await ask(ws, b""))["protocol"] == "sizes.v1"
+        assert (await program.refusal("/upload", Origin="http://evil.example")).status == 403
+        if program.is_native:
+            # The limit of another server is that server's.
+            async with program.open("/upload") as ws:
+                await ws.send(bytes(64 * 1024 + 1))
+                assert (await ending(ws))[:2] == ([], 1009)
+
+    run(work())
+
+
+def test_a_server_that_stops_says_so_to_its_clients() -> None:
+    async def work(program: Program) -> None:
+        async with program.open("/upload") as ws:
+            await ask(ws, b"")
+            program.process.send_signal(signal.SIGTERM)
+            assert (await ending(ws))[:2] == ([], 1012)
+
+    with Program("docs.programs.deployed") as program:
+        run(work(program))
+    program.assert_quiet()
+    assert program.process.returncode == 0
+
+
+@pytest.mark.parametrize("module", ["docs.programs.journal", "docs.programs.deployed"])
+def test_a_program_serves_itself(module: str) -> None:
+    async def work(program: Program, path: str) -> None:
+        async with program.open(path) as ws:
+            await ws.send("hello" if path == "/journal" else b"hello")
+            assert await ws.recv()
+
+    # Its port is written in the program: change it, and run that.
+    program = Program(module)
+    code = (
+        "import pathlib, sys; path = pathlib.Path(sys.argv[1]); text = path.read_text('utf-8');"
+        f" text = text.replace('port=8000', 'port={program.port}');"
+        " exec(compile(text, path, 'exec'), {'__name__': '__main__', '__file__': str(path)})"
+    )
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    program.command = [sys.executable, "-c", code, str(path)]
+    with program:
+        run(work(program, "/journal" if module.endswith("journal") else "/upload"))
+    program.assert_quiet()
+
+
+@pytest.mark.parametrize("name", ["hello", "loops", "manager", "dependencies"])
+def test_programs_run_under_hypercorn_too(name: str) -> None:
+    pytest.importorskip("hypercorn")
+    paths = {
+        "hello": "/hello",
+        "loops": "/caught",
+        "manager": "/table/1",
+        "dependencies": "/people",
+    }
+    answers = {
+        "hello": "Hello, 1!",
+        "loops": "1: 1",
+        "manager": "you said 1",
+        "dependencies": {"name": "Ada", "open": True},
+    }
+
+    async def work() -> None:
+        async with program.open(paths[name]) as ws:
+            assert await ask(ws, "1") == answers[name]
+        async with program.open(paths[name]) as ws:
+            assert await ask(ws, "1") == answers[name]
+
+    with Program(f"docs.programs.{name}", "hypercorn") as program:
+        run(work())
+    program.assert_quiet()
