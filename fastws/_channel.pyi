@@ -7,7 +7,7 @@ Every verb that has to be awaited returns a coroutine, though not one of an ``as
 from collections.abc import Coroutine, Mapping
 from typing import Any, Literal
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer, Self, disjoint_base
 
 from fastws.codes import WebSocketState
 from fastws.handshake import HeaderPairs
@@ -180,6 +180,18 @@ class Channel:
         """
 
     # Sending
+
+    def __aiter__(self) -> Self:
+        """``async for message in ws``: every message, text as ``str``, binary as ``bytes``, until
+        the connection ends."""
+
+    def __anext__(self) -> Coroutine[Any, Any, str | bytes]:
+        """The next message of either kind.
+
+        Raises:
+            StopAsyncIteration: the connection is over.
+            RuntimeError: it is too early (accept first), or another task is receiving.
+        """
 
     def send_text(self, data: str | Buffer) -> Coroutine[Any, Any, None]:
         """Send a text message.

@@ -3,7 +3,7 @@
 Other Cython code reads ``_codec.pxd``: the same classes, without the list of events.
 """
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer, disjoint_base, final
 
 from fastws.codes import Violation
 from fastws.deflate import Deflater, Inflater
@@ -12,7 +12,7 @@ from fastws.limits import Limits
 
 __all__ = ["FrameParser", "PreparedMessage", "build_frame"]
 
-@disjoint_base
+@final
 class FrameParser:
     """Turns the bytes of one direction of a connection into events (RFC 6455 sections 5 and 8).
 

@@ -692,12 +692,11 @@ def test_eager_task_takes_it(compiled: ModuleType) -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_task_factory(asyncio.eager_task_factory)
-        done = loop.create_task(compiled.Value("at once"))
+        done = asyncio.Task(compiled.Value("at once"), loop=loop, eager_start=True)
         assert done.done()
         assert await done == "at once"
         future = loop.create_future()
-        later = loop.create_task(compiled.Value("later", future))
+        later = asyncio.Task(compiled.Value("later", future), loop=loop, eager_start=True)
         future.set_result(None)
         assert await later == "later"
 

@@ -133,6 +133,18 @@ class Peer(Client):
                 frames.append(await self.read_frame())
         return frames
 
+    async def until_close(self) -> list[Frame]:
+        """Every frame up to the server's CLOSE, which is not among them."""
+        frames = [await self.read_frame()]
+        while frames[-1].opcode != CLOSE:
+            frames.append(await self.read_frame())
+        return frames[:-1]
+
+    async def send_if_possible(self, data: bytes) -> None:
+        """Send ``data`` to a server that may have ended TCP already."""
+        with contextlib.suppress(ConnectionError):
+            await self.send(data)
+
     def half_close(self) -> None:
         """Send EOF and go on reading."""
         self.writer.write_eof()
