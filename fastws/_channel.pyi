@@ -10,7 +10,7 @@ from typing import Any, Literal
 from typing_extensions import Buffer, Self, disjoint_base
 
 from fastws.codes import WebSocketState
-from fastws.handshake import HeaderPairs
+from fastws.http_fields import HeaderPairs
 
 @disjoint_base
 class Channel:

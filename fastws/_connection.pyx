@@ -37,7 +37,7 @@ from fastws._timers cimport TimerWheel
 
 import orjson
 
-from fastws import deflate, handshake
+from fastws import deflate, handshake, http_head
 from fastws._awaitables import ReceiveTimeout
 from fastws.codes import WebSocketState, encode_close
 from fastws.exceptions import (
@@ -47,6 +47,7 @@ from fastws.exceptions import (
     WebSocketTypeError,
     ending_of,
 )
+from fastws.http_fields import normalize_headers
 
 cdef extern from "Python.h":
     PyObject *PyBytes_New "PyBytes_FromStringAndSize"(const char *p, Py_ssize_t size) except NULL
@@ -143,7 +144,7 @@ cdef class Connection(Session):
     def subprotocols(self):
         if self.upgrade is not None:
             return self.upgrade.subprotocols
-        return handshake.check_upgrade(handshake.parse_request(self.head)).subprotocols
+        return handshake.check_upgrade(http_head.parse_request(self.head)).subprotocols
 
     @property
     def client_state(self):
@@ -199,21 +200,19 @@ cdef class Connection(Session):
         cdef object agreed = None
         self.check_thread()
         if self.upgrade is None:
+            self._check_not_lost()
             raise RuntimeError(
-                "the WebSocket is accepted already: accept() is called once a connection"
-                if self.state != DISCONNECTED and not self.closed_here
-                else "the WebSocket was refused or lost: it cannot be accepted any more"
+                "the WebSocket was refused: it cannot be accepted any more"
+                if self.parser is None
+                else "the WebSocket is accepted already: accept() is called once a connection"
             )
-        if self.transport is None:
-            self.told = True
-            raise WebSocketDisconnect(ABNORMAL)
         if options is not None:
             agreed = deflate.negotiate(self.upgrade.extensions, options)
         response = handshake.accept_response(
             self.upgrade,
             subprotocol=subprotocol,
             extensions=None if agreed is None else agreed[0],
-            headers=[*self.extra_headers, *handshake.normalize_headers(headers)],
+            headers=[*self.extra_headers, *normalize_headers(headers)],
         )
         self._write(response)
         self.upgrade = None
@@ -246,18 +245,25 @@ cdef class Connection(Session):
     cdef object deny(self, int status, object headers, object body):
         self.check_thread()
         if self.upgrade is None:
+            self._check_not_lost()
             raise RuntimeError(
                 "the WebSocket was accepted or refused before: a denial response comes instead of "
                 "accept()"
             )
         if isinstance(body, str):
             body = body.encode("utf-8")
-        response = handshake.http_response(
-            status, [*self.extra_headers, *handshake.normalize_headers(headers)], bytes(body)
+        response = http_head.http_response(
+            status, [*self.extra_headers, *normalize_headers(headers)], bytes(body)
         )
         self.closed_here = True
         self._refuse(response)
         return READY
+
+    cdef int _check_not_lost(self) except -1:
+        """Whether the peer, or this server, ended the opening handshake before its answer."""
+        if self.parser is None and not self.closed_here:
+            raise self._tell()
+        return 0
 
     def refuse(self, status, headers=None, body=b""):
         self.deny(status, headers, body)
@@ -276,17 +282,17 @@ cdef class Connection(Session):
 
     cdef int _refuse_with_text(self, int status, str text) except -1:
         headers = [*self.extra_headers, ("Content-Type", "text/plain; charset=utf-8")]
-        return self._refuse(handshake.http_response(status, headers, text.encode() + b"\n"))
+        return self._refuse(http_head.http_response(status, headers, text.encode() + b"\n"))
 
     cdef int _refuse_with_exception(self, object error) except -1:
         """The handler's HTTPException, as FastAPI sends it."""
         try:
-            response = handshake.http_response(
+            response = http_head.http_response(
                 error.status_code,
                 [
                     *self.extra_headers,
                     ("Content-Type", "application/json"),
-                    *handshake.normalize_headers(error.headers),
+                    *normalize_headers(error.headers),
                 ],
                 orjson.dumps({"detail": error.detail}),
             )
@@ -490,6 +496,8 @@ cdef class Connection(Session):
         """The peer's CLOSE, its violation or its EOF has been read."""
         self._wake()
         self._end_at_once()
+        if self.pings:
+            self._drop_pings()
         if self.sent_code != 0:
             self._leave()
         elif (self.count == 0 and not self.refilling) and (
@@ -537,6 +545,9 @@ cdef class Connection(Session):
             return WebSocketClosed(self.sent_code or ABNORMAL, self.sent_reason)
         if self.end_code == 0 and self.away_code != 0:
             return WebSocketDisconnect(self.away_code, self.away_reason)
+        if self.end_code == 0 and self.sent_code != 0:
+            # The handler is done, and its CLOSE not answered yet.
+            return WebSocketDisconnect(self.sent_code, self.sent_reason)
         return WebSocketDisconnect(self.end_code or ABNORMAL, self.end_reason)
 
     cdef object _tell(self):
@@ -707,7 +718,7 @@ cdef class Connection(Session):
         self.send_close(code, reason)
         self.flush()
         self.stalled = False
-        self.timer.start(self.limits.close_timeout)
+        self._start_close_timer()
         if self.reading_paused:
             self.reading_paused = False
             self.transport.resume_reading()
@@ -763,7 +774,7 @@ cdef class Connection(Session):
             if self.reading_paused:
                 self.reading_paused = False
                 self.transport.resume_reading()
-        self.timer.start(self.limits.close_timeout)
+        self._start_close_timer()
         return 0
 
     cdef int _abort_soon(self) except -1:
@@ -845,7 +856,7 @@ cdef class Connection(Session):
                 if self.task is not None:
                     self.task.cancel()
             elif self.state == CLOSING:
-                self.transport.abort()
+                self._abort_unless_draining()
             elif self.end_code != 0:
                 self._answer_end()
             else:
@@ -853,13 +864,28 @@ cdef class Connection(Session):
         except Exception as error:
             self._crash(error)
 
+    cdef int _abort_unless_draining(self) except -1:
+        """The closing handshake's time is over, unless our CLOSE is still behind data that a slow
+        peer goes on reading."""
+        cdef Py_ssize_t unsent = self.transport.get_write_buffer_size()
+        if unsent >= self.unsent:
+            self.transport.abort()
+            return 0
+        self.unsent = unsent
+        return self.timer.start(self.limits.close_timeout)
+
+    cdef int _start_close_timer(self) except -1:
+        self.unsent = self.transport.get_write_buffer_size() if self.write_paused else 0
+        return self.timer.start(self.limits.close_timeout)
+
     cdef int _keep_alive(self) except -1:
         """PING a silent peer; fail the connection if that brings no sign of life."""
         cdef double interval = self.limits.ping_interval
         cdef double now = self.timers.now
         cdef double patience
         if self.ping_sent != 0:
-            if self.last_heard > self.ping_sent:
+            # The wheel's clock stands still between ticks: equal is after the PING.
+            if self.last_heard >= self.ping_sent:
                 self.ping_sent = 0
             else:
                 patience = self.limits.ping_timeout
@@ -903,7 +929,7 @@ cdef class Connection(Session):
         payload = bytes(memoryview(data)) or os.urandom(4)
         if self.pings is None:
             self.pings = {}
-        if payload in self.pings:
+        if payload in self.pings and not self.pings[payload][0].done():
             raise ValueError(f"a ping with the data {payload!r} is waiting for its pong")
         self.send_control(OP_PING, payload)
         future = self.loop.create_future()

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastws._json import encode_json
 from fastws.exceptions import HTTPException
-from fastws.handshake import HeaderPairs, normalize_headers
+from fastws.http_fields import HeaderPairs, normalize_headers
 
 __all__ = [
     "HTMLResponse",

@@ -221,10 +221,11 @@ def differs_as_websockets_does(ours: Outcome, theirs: Verdict) -> str | None:
         return "of two faults in one CLOSE it names the other"
     if isinstance(last, Close) and theirs == Verdict(ours.events[:-1], 1002):
         return "it refuses CLOSE inside a message"
-    refused = ours.events[len(theirs.events) :][:1]
-    if theirs.code == 1009 and refused and isinstance(refused[0], (Ping, Pong, Close)):
-        if ours.events[: len(theirs.events)] == theirs.events:
-            return "it counts control frames between fragments as part of the message"
+    shared = len(theirs.events)
+    refused = ours.events[shared] if shared < len(ours.events) else None
+    is_control = isinstance(refused, (Ping, Pong, Close))
+    if is_control and theirs == Verdict(ours.events[:shared], 1009):
+        return "it counts control frames between fragments as part of the message"
     return None
 
 

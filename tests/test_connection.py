@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import inspect
 import json
@@ -14,6 +15,7 @@ import signal
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +88,17 @@ class Watched:
 
 @contextlib.asynccontextmanager
 async def talking(
-    handler: Handler, *, receive_buffer: int | None = None, **options: Any
+    handler: Handler, *, slow: bool = False, **options: Any
 ) -> AsyncIterator[tuple[Peer, Watched]]:
-    """A connection to a server that accepts it and then runs ``handler``."""
+    """A connection to a server that accepts it and then runs ``handler``.
+
+    Parameters:
+        slow: the client's kernel keeps little of what the client does not read.
+        options: of the server.
+    """
     watched = Watched(handler)
     async with serving(watched.app, **options) as server:
-        async with websocket(server, receive_buffer=receive_buffer) as peer:
+        async with websocket(server, receive_buffer=SMALL_BUFFER if slow else None) as peer:
             yield peer, watched
 
 
@@ -102,22 +109,12 @@ async def echo(ws: WebSocket) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop run until ``condition`` holds."""
-    async with asyncio_timeout():
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-@contextlib.asynccontextmanager
-async def asyncio_timeout() -> AsyncIterator[None]:
-    """asyncio.timeout(TIMEOUT), which CPython 3.10 has not."""
-    task = asyncio.current_task()
-    assert task is not None
-    alarm = asyncio.get_running_loop().call_later(TIMEOUT, task.cancel)
-    try:
-        yield
-    finally:
-        alarm.cancel()
+    """Let the loop run until ``condition`` holds, which no event tells."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + TIMEOUT
+    while not condition():
+        assert loop.time() < deadline, "the condition was not met in time"
+        await asyncio.sleep(0.001)
 
 
 async def steps(count: int) -> None:
@@ -163,8 +160,8 @@ def test_the_last_message_is_whole_even_to_a_slow_reader(awaited: bool) -> None:
 
     async def main() -> None:
         # Time to answer the CLOSE counts from its arrival, not from when it was queued.
-        options = {"receive_buffer": SMALL_BUFFER, "ws_close_timeout": TIMEOUT / 10}
-        async with talking(handler, **options) as (peer, watched):
+        options = {"ws_close_timeout": TIMEOUT / 10}
+        async with talking(handler, slow=True, **options) as (peer, watched):
             await peer.send(build(b"now"))
             if not awaited:
                 assert await watched.outcome() is None
@@ -252,14 +249,13 @@ def test_exceptions_that_cannot_be_a_close_close_with_1011(
     assert len(logged(caplog)) == 1
 
 
-@pytest.mark.parametrize("sent", [build(b"x", BINARY), build(b"x", TEXT)])
-@pytest.mark.parametrize("method", ["text", "bytes", "json", "binary json"])
+@pytest.mark.parametrize(
+    ("method", "opcode"),
+    [("text", BINARY), ("bytes", TEXT), ("json", BINARY), ("binary json", TEXT)],
+)
 def test_a_message_of_the_other_kind(
-    sent: bytes, method: str, caplog: pytest.LogCaptureFixture
+    method: str, opcode: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    is_text = sent[0] & 0x0F == TEXT
-    if is_text == (method in ("text", "json")):
-        pytest.skip("that is the right kind")
     caught: list[WebSocketTypeError] = []
 
     async def handler(ws: WebSocket) -> None:
@@ -279,9 +275,9 @@ def test_a_message_of_the_other_kind(
 
     async def main() -> None:
         async with talking(handler) as (peer, _):
-            await peer.send(sent + sent)
-            opcode, payload = await peer.frame()
-            assert (opcode, payload[:2]) == (CLOSE, b"\x03\xeb")
+            await peer.send(build(b"x", opcode) * 2)
+            answer, payload = await peer.frame()
+            assert (answer, payload[:2]) == (CLOSE, b"\x03\xeb")
             assert b"receive" in payload
             await peer.send(close_frame(1003))
             assert await peer.rest() == b""
@@ -289,7 +285,7 @@ def test_a_message_of_the_other_kind(
     run(main())
     assert logged(caplog) == []
     assert isinstance(caught[0], TypeError)
-    assert caught[0].data == ("x" if is_text else b"x")
+    assert caught[0].data == ("x" if opcode == TEXT else b"x")
 
 
 def test_a_cancelled_handler_closes_with_1011() -> None:
@@ -323,7 +319,7 @@ def test_a_handler_that_ends_while_more_frames_wait_drops_them(
         if how == "close":
             await ws.close()
             with pytest.raises(WebSocketClosed):
-                await ws.receive()
+                await ws.receive_text()
 
     async def main() -> None:
         frames = b"".join(build(b"%d" % number) for number in range(1, 100))
@@ -461,7 +457,7 @@ def test_nothing_is_received_or_sent_before_accept() -> None:
         for call in calls:
             with pytest.raises(RuntimeError, match="accept"):
                 await call()
-        assert ws.client_state == ws.application_state == WebSocketState.CONNECTING == 0
+        assert ws.client_state == ws.application_state == WebSocketState.CONNECTING
         await ws.accept()
         assert await ws.receive_text() == "early"
         with pytest.raises(RuntimeError, match="accepted already"):
@@ -500,7 +496,7 @@ def test_a_peer_that_leaves_before_accept(how: str, caplog: pytest.LogCaptureFix
                 else:
                     await peer.close()
             await steps(5)
-            await until(lambda: live_connections() == [] or watched.sockets[0].close_code)
+            await until(lambda: watched.sockets[0].application_state.is_over)
             lost.set()
             await watched.ended_with(1006)
 
@@ -571,7 +567,7 @@ def test_lost_tcp_is_1006_after_the_messages_that_had_arrived(how: str) -> None:
             await steps(5)
             if how == "reset":
                 peer.reset()
-                await until(lambda: live_connections() == [] or is_lost(watched))
+                await until(lambda: watched.sockets[0].application_state.is_over)
             elif how == "eof":
                 peer.half_close()
             else:
@@ -583,19 +579,6 @@ def test_lost_tcp_is_1006_after_the_messages_that_had_arrived(how: str) -> None:
             assert len(got) == 100
 
     run(main())
-
-
-def is_lost(watched: Watched) -> bool:
-    """Whether TCP is lost, as far as the application can tell without receiving."""
-    with contextlib.suppress(ConnectionError):
-        watched.sockets[0].send_text("probe")
-        return False
-    return True
-
-
-def live_connections() -> list[Connection]:
-    gc.collect()
-    return [thing for thing in gc.get_objects() if type(thing) is Connection]
 
 
 @pytest.mark.parametrize("count", [1, 16, 100])
@@ -672,7 +655,7 @@ def test_a_send_that_races_with_a_reset_never_raises_what_a_transport_raises(cou
         await ws.receive_text()
         await steps(count)
         while True:
-            ws.send_bytes(bytes(10 * KIB))
+            _ = ws.send_bytes(bytes(10 * KIB))
             await asyncio.sleep(0)
 
     async def main() -> None:
@@ -693,7 +676,7 @@ def test_close_waits_for_the_peers_close_and_then_everything_raises() -> None:
     async def handler(ws: WebSocket) -> None:
         await ws.close(3000, "enough")
         closed.set()
-        assert (ws.close_code, ws.close_reason) == (3000, "enough")
+        assert ws.close_code == 3000
         assert ws.client_state == ws.application_state == WebSocketState.DISCONNECTED
         await ws.close()
         await ws.close(1001, "again")
@@ -741,10 +724,10 @@ def test_close_waits_no_longer_than_close_timeout() -> None:
 
 def test_a_close_that_is_not_awaited_is_sent() -> None:
     async def handler(ws: WebSocket) -> None:
-        ws.close(4000)
+        _ = ws.close(4000)
         assert ws.application_state == WebSocketState.CLOSING
         with pytest.raises(WebSocketClosed):
-            ws.send_text("x")
+            _ = ws.send_text("x")
 
     async def main() -> None:
         async with talking(handler) as (peer, watched):
@@ -813,7 +796,7 @@ def test_close_ends_a_receive_of_another_task() -> None:
     async def handler(ws: WebSocket) -> None:
         receiving = asyncio.create_task(ws.receive_text())
         await steps(2)
-        ws.close()
+        _ = ws.close()
         with pytest.raises(WebSocketClosed):
             await receiving
 
@@ -949,32 +932,31 @@ def test_a_receive_cancelled_at_any_step_loses_nothing(wrapped: bool) -> None:
     assert len(given_up) > 20
 
 
-def test_a_receive_cancelled_after_its_wake_up_leaves_the_message() -> None:
+def test_a_receive_cancelled_around_its_wake_up_keeps_the_message() -> None:
+    done = asyncio.Event()
+
     async def handler(ws: WebSocket) -> None:
-        task = asyncio.create_task(ws.receive_text())
-        await steps(2)
-        await ws.send_text("ready")
-        # client_state is asked until the message is in the queue: the task was woken in the same
-        # step, and has not run yet.
-        await asyncio.sleep(0)
-        for _ in range(1000):
-            await asyncio.sleep(0)
-            if task.done():
-                break
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            if task.cancelled():
-                task = asyncio.create_task(ws.receive_text())
-        assert await task == "kept"
-        assert await ws.receive_text() == "next"
+        await done.wait()
 
     async def main() -> None:
+        ends = set()
         async with talking(handler) as (peer, watched):
-            await peer.expect((TEXT, b"ready"))
-            await peer.send(build(b"kept"))
-            await peer.send(build(b"next"))
-            assert await watched.outcome() is None
+            await until(lambda: watched.sockets)
+            for number in range(100):
+                receiving = asyncio.create_task(watched.sockets[0].receive_text())
+                await steps(2)
+                await peer.send(build(b"%d" % number))
+                # One of these counts is the step between the wake-up and the task's turn.
+                await steps(number % 10)
+                receiving.cancel()
+                await asyncio.wait({receiving})
+                ends.add(receiving.cancelled())
+                if receiving.cancelled():
+                    assert await watched.sockets[0].receive_text() == str(number)
+                else:
+                    assert receiving.result() == str(number)
+            done.set()
+        assert ends == {True, False}
 
     run(main())
 
@@ -988,11 +970,14 @@ def test_wait_for_loses_nothing() -> None:
     nothing_is_lost(receive)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout is new in 3.11")
 def test_asyncio_timeout_loses_nothing() -> None:
+    # New in CPython 3.11, and in its stubs.
+    timeout: Callable[[float], AbstractAsyncContextManager[Any]]
+    timeout = getattr(asyncio, "timeout", None) or pytest.skip("there is no asyncio.timeout")
+
     async def receive(ws: WebSocket, chosen: random.Random) -> str | None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(chosen.random() / 1000):
+            async with timeout(chosen.random() / 1000):
                 return await ws.receive_text()
         return None
 
@@ -1101,8 +1086,8 @@ def test_what_the_verbs_return_is_taken_wherever_a_coroutine_is() -> None:
             timeout=TIMEOUT,
         )
         assert {task.result() for task in done} == {"5", None}
-        assert await asyncio.create_task(ws.send_text("e")) is None
-        assert await asyncio.wait_for(ws.send_text("f"), TIMEOUT) is None
+        await asyncio.create_task(ws.send_text("e"))
+        await asyncio.wait_for(ws.send_text("f"), TIMEOUT)
         if sys.version_info >= (3, 11):
             async with asyncio.TaskGroup() as group:
                 receiving = group.create_task(ws.receive_text())
@@ -1127,9 +1112,7 @@ def test_what_the_verbs_return_is_taken_wherever_a_coroutine_is() -> None:
 def test_a_receive_that_nobody_awaits_takes_nothing_and_warns_of_nothing() -> None:
     async def handler(ws: WebSocket) -> None:
         for _ in range(3):
-            ws.receive_text()
-            ws.receive()
-            ws.ping
+            _ = ws.receive_text(), ws.receive(), ws.receive_json()
         gc.collect()
         assert await ws.receive_text() == "first"
 
@@ -1159,6 +1142,7 @@ def test_a_receive_is_awaited_once() -> None:
 
 def test_a_receive_driven_by_hand() -> None:
     async def handler(ws: WebSocket) -> None:
+        assert await ws.receive_text() == "0"
         receiving = ws.receive_text()
         with pytest.raises(StopIteration) as stopped:
             receiving.send(None)
@@ -1174,7 +1158,7 @@ def test_a_receive_driven_by_hand() -> None:
 
     async def main() -> None:
         async with talking(handler) as (peer, watched):
-            await peer.send(build(b"1"))
+            await peer.send(build(b"0") + build(b"1"))
             await peer.expect((TEXT, b"now"))
             await peer.send(build(b"2"))
             assert await watched.outcome() is None
@@ -1183,8 +1167,6 @@ def test_a_receive_driven_by_hand() -> None:
 
 
 def test_the_handlers_task_is_an_ordinary_task_with_its_context() -> None:
-    import contextvars
-
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
     seen = []
 
@@ -1205,7 +1187,8 @@ def test_the_handlers_task_is_an_ordinary_task_with_its_context() -> None:
                 for peer, name in ((one, b"one"), (other, b"other")):
                     await peer.send(build(name))
                     await peer.expect((TEXT, b"set"))
-                await one.send(build(b"")), await other.send(build(b""))
+                for peer in (one, other):
+                    await peer.send(build(b""))
                 assert await watched.outcome() is None
                 assert await watched.outcome() is None
         assert sorted(seen) == [("one", "one"), ("other", "other")]
@@ -1230,7 +1213,7 @@ def test_sends_from_many_tasks_never_interleave() -> None:
         await asyncio.gather(*(send(number) for number in range(tasks)))
 
     async def main() -> None:
-        async with talking(handler, receive_buffer=SMALL_BUFFER) as (peer, watched):
+        async with talking(handler, slow=True) as (peer, watched):
             following = [0] * tasks
             for _ in range(tasks * messages):
                 opcode, payload = await peer.frame()
@@ -1249,7 +1232,7 @@ def test_sends_from_many_tasks_never_interleave() -> None:
 def test_messages_are_queued_at_the_call_in_call_order() -> None:
     async def handler(ws: WebSocket) -> None:
         sends = [ws.send_text(str(number)) for number in range(10)]
-        ws.send_bytes(b"not awaited")
+        _ = ws.send_bytes(b"not awaited")
         for send in reversed(sends):
             await send
 
@@ -1279,19 +1262,22 @@ def test_messages_of_any_size(size: int) -> None:
 
 def test_what_cannot_be_sent_raises_and_sends_nothing() -> None:
     async def handler(ws: WebSocket) -> None:
-        wrong: Any = 5
-        for call, error in (
-            (lambda: ws.send_text(wrong), TypeError),
-            (lambda: ws.send_text(None), TypeError),
+        number: Any = 5
+        nothing: Any = None
+        text: Any = "text"
+        calls: list[tuple[Callable[[], Awaitable[None]], type[Exception]]] = [
+            (lambda: ws.send_text(number), TypeError),
+            (lambda: ws.send_text(nothing), TypeError),
             (lambda: ws.send_text("\ud800"), ValueError),
             (lambda: ws.send_text(b"\xff"), ValueError),
-            (lambda: ws.send_bytes("text"), TypeError),
-            (lambda: ws.send_bytes(wrong), TypeError),
+            (lambda: ws.send_bytes(text), TypeError),
+            (lambda: ws.send_bytes(number), TypeError),
             (lambda: ws.send_json({"a": object()}), TypeError),
             (lambda: ws.send_json({}, mode="octal"), RuntimeError),
-        ):
+        ]
+        for call, error in calls:
             with pytest.raises(error):
-                await call()  # type: ignore[no-untyped-call]
+                await call()
         await ws.send_text("fine")
 
     async def main() -> None:
@@ -1392,8 +1378,10 @@ def test_a_peer_that_sends_and_does_not_read_costs_bounded_memory(size: int) -> 
                 _, peak = await server.traced()
                 # Queue, write buffer, one read, and one message on its way in and out.
                 assert peak - before < 3 * MIB
-                sending.cancel()
-                await asyncio.wait({sending})
+                assert not sending.done()
+                peer.reset()
+                await asyncio.wait({sending}, timeout=TIMEOUT)
+                assert sending.exception() is not None
 
     run(main())
 
@@ -1412,7 +1400,7 @@ def test_an_awaited_send_waits_above_the_mark_and_goes_on() -> None:
         await ws.send_text("after")
 
     async def main() -> None:
-        async with talking(handler, receive_buffer=SMALL_BUFFER) as (peer, watched):
+        async with talking(handler, slow=True) as (peer, watched):
             await asyncio.wait_for(blocked.wait(), TIMEOUT)
             await peer.expect((TEXT, b"small ones do not wait"), (BINARY, content))
             await peer.expect((TEXT, b"after"), (CLOSE, b"\x03\xe8"))
@@ -1425,9 +1413,6 @@ def test_tasks_that_each_await_their_send_are_not_cut_off() -> None:
     content = bytes(MIB)
     senders = 24
 
-    async def handler(ws: WebSocket) -> None:
-        await asyncio.gather(*(ws.send_bytes(content) for _ in range(senders)))
-
     async def send_all(ws: WebSocket) -> None:
         async def send() -> None:
             await ws.send_bytes(content)
@@ -1435,7 +1420,7 @@ def test_tasks_that_each_await_their_send_are_not_cut_off() -> None:
         await asyncio.gather(*(send() for _ in range(senders)))
 
     async def main() -> None:
-        async with talking(send_all, receive_buffer=SMALL_BUFFER) as (peer, watched):
+        async with talking(send_all, slow=True) as (peer, watched):
             for _ in range(senders):
                 await peer.expect((BINARY, content))
             assert await watched.outcome() is None
@@ -1447,12 +1432,12 @@ def test_sends_that_nobody_awaits_end_the_connection_with_1013() -> None:
     async def handler(ws: WebSocket) -> None:
         sent = 0
         while True:
-            ws.send_bytes(bytes(64 * KIB))
+            _ = ws.send_bytes(bytes(64 * KIB))
             sent += 64 * KIB
             assert sent < 64 * MIB
 
     async def main() -> None:
-        async with talking(handler, receive_buffer=SMALL_BUFFER) as (peer, watched):
+        async with talking(handler, slow=True) as (peer, watched):
             error = await watched.outcome()
             assert isinstance(error, WebSocketDisconnect)
             assert error.code == 1013
@@ -1463,26 +1448,37 @@ def test_sends_that_nobody_awaits_end_the_connection_with_1013() -> None:
     run(main())
 
 
-def test_a_cancelled_send_keeps_its_message_whole() -> None:
-    content = bytes(24 * MIB)
+@pytest.mark.parametrize("how", ["wait_for", "cancel"])
+def test_a_cancelled_send_loses_nothing_and_the_connection_goes_on(how: str) -> None:
+    content = bytes(range(256)) * 256
+    sent: list[bool] = []
+    given_up = asyncio.Event()
+
+    async def send(ws: WebSocket) -> bool:
+        """Whether a send went through without waiting for long."""
+        if how == "wait_for":
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ws.send_bytes(content), TIMEOUT / 20)
+                return True
+            return False
+        sending = asyncio.ensure_future(ws.send_bytes(content))
+        await asyncio.wait({sending}, timeout=TIMEOUT / 20)
+        return not sending.cancel()
 
     async def handler(ws: WebSocket) -> None:
-        sending = asyncio.ensure_future(ws.send_bytes(content))
-        await steps(3)
-        sending.cancel()
-        await asyncio.wait({sending})
-        assert sending.cancelled()
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(ws.send_text("next"), TIMEOUT / 100)
-        await ws.receive_text()
+        while all(sent):
+            sent.append(await send(ws))
+        # The buffer is above its mark, and not by much.
+        sent.append(await send(ws))
+        given_up.set()
         await ws.send_text("last")
 
     async def main() -> None:
-        async with talking(handler, receive_buffer=SMALL_BUFFER) as (peer, watched):
-            await peer.send(build(b"go on"))
-            await asyncio.sleep(TIMEOUT / 20)
-            await peer.expect((BINARY, content), (TEXT, b"next"), (TEXT, b"last"))
-            await peer.expect((CLOSE, b"\x03\xe8"))
+        async with talking(handler, slow=True) as (peer, watched):
+            await asyncio.wait_for(given_up.wait(), TIMEOUT)
+            assert sent[-2:] == [False, False]
+            await peer.expect(*[(BINARY, content)] * len(sent))
+            await peer.expect((TEXT, b"last"), (CLOSE, b"\x03\xe8"))
             assert await watched.outcome() is None
 
     run(main())
@@ -1493,7 +1489,7 @@ def test_a_send_that_waits_ends_when_the_peer_is_lost() -> None:
         await ws.send_bytes(bytes(24 * MIB))
 
     async def main() -> None:
-        async with talking(handler, receive_buffer=SMALL_BUFFER) as (peer, watched):
+        async with talking(handler, slow=True) as (peer, watched):
             await until(lambda: watched.sockets)
             await steps(5)
             peer.reset()
@@ -1508,7 +1504,7 @@ def test_pings_from_a_peer_that_does_not_read_leave_one_pong_to_send() -> None:
         await ws.receive_text()
 
     async def main() -> None:
-        async with talking(handler, receive_buffer=SMALL_BUFFER) as (peer, watched):
+        async with talking(handler, slow=True) as (peer, watched):
             await until(lambda: watched.sockets)
             await steps(5)
             await peer.send(b"".join(build(b"%d" % number, PING) for number in range(1000)))
@@ -1554,10 +1550,10 @@ def test_ping_returns_the_seconds_to_its_pong() -> None:
 def test_ping_with_wrong_data() -> None:
     async def handler(ws: WebSocket) -> None:
         with pytest.raises(ValueError, match="125"):
-            ws.ping(bytes(126))
+            _ = ws.ping(bytes(126))
         waiting = asyncio.ensure_future(ws.ping(b"twice"))
         with pytest.raises(ValueError, match="waiting"):
-            ws.ping(b"twice")
+            _ = ws.ping(b"twice")
         await waiting
         # Nobody waits any more: the data is free again.
         with pytest.raises(asyncio.TimeoutError):
@@ -1602,7 +1598,7 @@ def keepalive(**options: Any) -> dict[str, Any]:
 
 def test_a_silent_peer_is_pinged_and_an_answer_keeps_it_alive() -> None:
     async def main() -> None:
-        async with talking(echo, **keepalive()) as (peer, watched):
+        async with talking(echo, **keepalive()) as (peer, _):
             for _ in range(4):
                 opcode, payload = await peer.frame()
                 assert opcode == PING
@@ -1670,7 +1666,7 @@ def test_a_slow_handler_raises_no_false_alarm() -> None:
             await peer.send(b"".join(build(b"%d" % number) for number in range(10)))
             await asyncio.sleep(4 * INTERVAL)
             go_on.set()
-            numbers = []
+            numbers: list[int] = []
             while len(numbers) < 10:
                 opcode, payload = await peer.frame()
                 assert opcode in (TEXT, PING)
@@ -1688,18 +1684,20 @@ def test_a_slow_handler_raises_no_false_alarm() -> None:
 
 
 def test_states_at_each_stage() -> None:
+    def check(ws: WebSocket, state: WebSocketState, number: int) -> None:
+        assert ws.client_state is ws.application_state is state
+        assert ws.client_state == number
+        assert number == ws.application_state
+
     async def handler(ws: WebSocket) -> None:
-        assert ws.client_state == ws.application_state == WebSocketState.CONNECTING == 0
+        check(ws, WebSocketState.CONNECTING, 0)
         assert ws.close_code is None
         await ws.accept()
-        assert ws.client_state == ws.application_state == WebSocketState.CONNECTED == 1
-        assert ws.client_state is WebSocketState.CONNECTED
+        check(ws, WebSocketState.CONNECTED, 1)
+        assert await ws.receive_text() == "x"
         with pytest.raises(WebSocketDisconnect):
-            while True:
-                await ws.receive()
-                assert ws.client_state in (WebSocketState.CONNECTED, WebSocketState.DISCONNECTED)
-        assert ws.client_state == WebSocketState.DISCONNECTED == 3
-        assert ws.application_state == 3
+            await ws.receive_text()
+        check(ws, WebSocketState.DISCONNECTED, 3)
 
     async def main() -> None:
         watched = Watched(handler, accept=False)
@@ -1716,11 +1714,11 @@ def test_messages_that_wait_keep_the_client_connected() -> None:
 
     async def handler(ws: WebSocket) -> None:
         await begin.wait()
-        assert ws.client_state == WebSocketState.CONNECTED
+        assert ws.client_state.is_active
         assert await ws.receive_text() == "x"
         with pytest.raises(WebSocketDisconnect):
             await ws.receive_text()
-        assert ws.client_state == WebSocketState.DISCONNECTED
+        assert ws.client_state.is_over
 
     async def main() -> None:
         async with talking(handler) as (peer, watched):
@@ -1750,14 +1748,13 @@ def test_iterations_end_quietly_at_the_disconnect(end: str) -> None:
             got.append(data)
             if data == b"\x02":
                 break
-        async for item in ws.iter_json():
-            got.append(item)
+        got.extend([item async for item in ws.iter_json()])
 
     async def main() -> None:
         async with talking(handler) as (peer, watched):
             data = build(b"a") + build(b"\x01", BINARY) + build(b"b") + build(b"\x02", BINARY)
             await peer.send(data + build(b'{"c": null}') + build(b"null"))
-            await until(lambda: len(got) == 6)
+            await until(lambda: len(got) == 4)
             if end == "close":
                 await peer.send(close_frame(3000))
             elif end == "eof":
@@ -1808,10 +1805,8 @@ def test_a_server_that_stops_tells_every_client_1012() -> None:
     async def main() -> None:
         watched = Watched(echo)
         async with contextlib.AsyncExitStack() as stack:
-            peers = []
             async with serving(watched.app) as server:
-                for _ in range(20):
-                    peers.append(await stack.enter_async_context(websocket(server)))
+                peers = [await stack.enter_async_context(websocket(server)) for _ in range(20)]
                 server.stop()
                 for peer in peers:
                     opcode, payload = await peer.frame()
@@ -1853,6 +1848,8 @@ def test_a_server_that_stops_lets_a_handler_finish_and_refuses_what_is_not_accep
                 assert (opcode, payload[:2]) == (CLOSE, b"\x03\xf4")
                 await peer.send(close_frame(1012))
                 assert status_of(await waiting.rest()) == 503
+                outcomes = [await watched.outcome(), await watched.outcome()]
+                assert sorted(map(repr, outcomes)) == ["CancelledError()", "None"]
         assert finished == [True]
 
     run(main())
@@ -1863,9 +1860,7 @@ def test_sigterm_tells_every_client_1012() -> None:
     async def main() -> None:
         with ServerProcess("tests.robustness.client:app") as process:
             async with contextlib.AsyncExitStack() as stack:
-                peers = []
-                for _ in range(10):
-                    peers.append(await stack.enter_async_context(websocket(process)))
+                peers = [await stack.enter_async_context(websocket(process)) for _ in range(10)]
                 process.process.send_signal(signal.SIGTERM)
                 for peer in peers:
                     opcode, payload = await peer.frame()
@@ -1878,6 +1873,11 @@ def test_sigterm_tells_every_client_1012() -> None:
 
 
 # --------------------------------------------------------------------------- leaks
+
+
+def live_connections() -> list[Connection]:
+    gc.collect()
+    return [thing for thing in gc.get_objects() if type(thing) is Connection]
 
 
 def open_files() -> int:
@@ -1917,11 +1917,15 @@ def test_500_connections_leave_nothing_behind(caplog: pytest.LogCaptureFixture) 
         if kind in ("reset", "part", "ping"):
             peer.reset()
         else:
-            await peer.send_if_possible(close_frame(1000))
+            if kind != "eof":
+                await peer.send_if_possible(close_frame(1000))
             await peer.until_end()
 
     async def main() -> None:
         async with serving(app, access_log=False) as server:
+            # Those of other tests, whose exceptions pytest keeps; kept here as well, so that none
+            # of their addresses is used again.
+            earlier = live_connections()
             tasks_before = len(asyncio.all_tasks())
             files_before = open_files()
             for _ in range(10):
@@ -1930,12 +1934,13 @@ def test_500_connections_leave_nothing_behind(caplog: pytest.LogCaptureFixture) 
                     await asyncio.gather(*(one(peer, n) for n, peer in enumerate(peers)))
                     del peers
             await until(lambda: len(asyncio.all_tasks()) == tasks_before)
-            caplog.clear()  # the tracebacks of what was logged hold the handlers' frames
-            await until(lambda: live_connections() == [])
+            await until(lambda: set(map(id, live_connections())) <= set(map(id, earlier)))
             await until(lambda: open_files() == files_before)
             assert len(sockets) == 500
             assert [ref for ref in sockets if ref() is not None] == []
             wheels = [thing for thing in gc.get_objects() if type(thing) is TimerWheel]
             await until(lambda: [wheel.scheduled for wheel in wheels if wheel.scheduled] == [])
 
-    run(main())
+    # A traceback that was logged would hold a handler's frame, and with it all the rest.
+    with caplog.at_level(logging.CRITICAL, "fastws.error"):
+        run(main())

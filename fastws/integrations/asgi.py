@@ -15,7 +15,7 @@ from fastws.codes import CloseCode, WebSocketState
 from fastws.config import Config
 from fastws.datastructures import Receive, Scope, Send
 from fastws.exceptions import HTTPException, WebSocketDisconnect, ending_of
-from fastws.handshake import _is_origin_allowed as is_origin_allowed
+from fastws.handshake import is_origin_allowed
 from fastws.requests import Request, route_path
 from fastws.responses import error_response
 from fastws.routing import APIWebSocketRoute
