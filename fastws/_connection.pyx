@@ -185,6 +185,8 @@ cdef class Connection(Session):
         )
         self.early = early
         self.cancel_on_disconnect = cancel_on_disconnect
+        if self.limits.accept_timeout is not None:
+            self.timer.start(self.limits.accept_timeout)
         # The handler's context, and that of every task it starts, names this connection.
         token = current_connection.set(self)
         try:
@@ -192,8 +194,6 @@ cdef class Connection(Session):
         finally:
             current_connection.reset(token)
         self.task.add_done_callback(self._handler_done)
-        if self.limits.accept_timeout is not None:
-            self.timer.start(self.limits.accept_timeout)
 
     cdef object accept(self, object subprotocol, object headers):
         cdef object options = self.deflate_options
@@ -334,8 +334,8 @@ cdef class Connection(Session):
             if not self.stalled:
                 self.end_of_input()
                 self._input_ended()
-            # A TLS transport cannot be half-open; it closes whatever is said here.
-            return not self.leaving
+            # A TLS transport cannot be half-open.
+            return not self.leaving and self.transport.can_write_eof()
         except Exception as error:
             self._crash(error)
 
@@ -700,11 +700,11 @@ cdef class Connection(Session):
             self._refuse_with_text(403, HTTPStatus.FORBIDDEN.phrase)
             return READY
         if self.state == CONNECTED:
+            self._drop_queue()
             if self.end_code != 0:
                 self._answer_end()
             else:
                 self.closed_here = True
-                self._drop_queue()
                 self._close_with(code, reason or "")
         if self.transport is None or self.leaving:
             return READY
@@ -722,7 +722,7 @@ cdef class Connection(Session):
         if self.reading_paused:
             self.reading_paused = False
             self.transport.resume_reading()
-        if self.parser.has_input():
+        if self.parser.has_input() or self.peer_done:
             self._decode()
 
     def shutdown(self, int code, str reason=""):
@@ -890,12 +890,16 @@ cdef class Connection(Session):
             else:
                 patience = self.limits.ping_timeout
                 # Nothing can be heard while a full queue keeps us from reading.
-                if now - self.ping_sent >= patience and not self.stalled:
+                if self.stalled:
+                    return self.timer.start(patience)
+                if now - self.ping_sent >= patience:
                     self.fail_with(INTERNAL_ERROR, "no answer to a ping within ws-ping-timeout")
                     self._wake()
                     return self._abort_soon()
                 return self.timer.start(max(0.1, self.ping_sent + patience - now))
-        if now - self.last_heard < 0.9 * interval or self.stalled:
+        if self.stalled:
+            return self.timer.start(interval)
+        if now - self.last_heard < 0.9 * interval:
             return self.timer.start(max(0.1, self.last_heard + interval - now))
         self.ping_payload = os.urandom(4)
         self.send_control(OP_PING, self.ping_payload)
@@ -926,6 +930,9 @@ cdef class Connection(Session):
         if self.state != CONNECTED:
             self.check_accepted()
             raise self._tell()
+        if self.end_code != 0:
+            # Messages still wait, but no PONG will come.
+            raise self._end()
         payload = bytes(memoryview(data)) or os.urandom(4)
         if self.pings is None:
             self.pings = {}

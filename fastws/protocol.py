@@ -88,6 +88,9 @@ class ServerProtocol(Protocol):
             request.
         deflate: how to compress if the client offers it; ``None`` declines every offer.
         origins: whose pages may connect, see :func:`fastws.handshake.check_upgrade`.
+
+    Raises:
+        ValueError: an entry of ``origins`` is no origin.
     """
 
     upgrade: handshake.Upgrade | None
@@ -105,6 +108,8 @@ class ServerProtocol(Protocol):
         origins: Sequence[str] | str | None = None,
     ) -> None:
         super().__init__(client=False, limits=limits, connecting=True)
+        # A wrong entry shows when any origin is judged: now, not at the first browser.
+        handshake.is_origin_allowed("https://origin.invalid", None, origins)
         self.upgrade = None
         self.subprotocol = None
         self.handshake_error = None

@@ -336,20 +336,16 @@ def test_the_limit_of_compressed_messages_is_that_of_websockets(
     stream: tuple[Deflate, list[Spec], list[Event]], max_size: int
 ) -> None:
     deflate, specs, said = stream
-    # Its limit is on frames as they are on the wire, too: ours is on what they inflate to.
-    assume(all(len(spec.payload) <= max_size for spec in specs))
     data = written(specs)
     ours = outcome_of(inflating(deflate, Limits(max_size=max_size)), [data])
-    theirs = websockets_verdict(data, max_size=max_size, deflate=deflate)
     sizes = [len(m.encode() if isinstance(m, str) else m) for m in said]
     assert (ours.error == "MESSAGE_TOO_BIG") == any(size > max_size for size in sizes)
-    if verdict_of(ours) != theirs:
-        # Ours answers a PING between the fragments of a message that gets too big later on.
-        assert ours.error == "MESSAGE_TOO_BIG"
-        assert theirs.code == 1009
-        assert [e for e in ours.events if not isinstance(e, Ping)] == [
-            e for e in theirs.events if not isinstance(e, Ping)
-        ]
+    # Theirs is also on the bytes of each frame on the wire, and on control frames: it is the same
+    # only where these are small.
+    if all(spec.fin and len(spec.payload) <= max_size for spec in specs):
+        event("websockets too")
+        theirs = websockets_verdict(data, max_size=max_size, deflate=deflate)
+        assert verdict_of(ours) == theirs
 
 
 @settings(max_examples=300)

@@ -667,6 +667,127 @@ def test_a_send_that_races_with_a_reset_never_raises_what_a_transport_raises(cou
     run(main())
 
 
+# -------------------------------------------------------- sends from other handlers
+
+
+@contextlib.asynccontextmanager
+async def a_dead_peer_and_another(
+    listener: Handler, talker: Callable[[WebSocket, WebSocket], Awaitable[Any]], **options: Any
+) -> AsyncIterator[Watched]:
+    """Run ``listener`` on a connection that is then lost, and ``talker`` with both on another."""
+    sockets: list[WebSocket] = []
+
+    async def handler(ws: WebSocket) -> None:
+        sockets.append(ws)
+        if len(sockets) == 1:
+            await listener(ws)
+        else:
+            await ws.receive_text()
+            await talker(sockets[0], ws)
+
+    watched = Watched(handler)
+    watched.app.strict_send = options.pop("strict_send", False)
+    async with serving(watched.app, **options) as server:
+        async with websocket(server) as dead, websocket(server) as alive:
+            await until(lambda: len(sockets) == 2)
+            dead.reset()
+            await until(lambda: sockets[0].application_state.is_over)
+            await alive.send(build(b"talk"))
+            yield watched
+
+
+def test_a_broadcast_does_not_end_the_wrong_handler() -> None:
+    told = asyncio.Event()
+
+    async def listener(ws: WebSocket) -> None:
+        await told.wait()
+        with pytest.raises(WebSocketDisconnect) as caught:
+            await ws.receive_text()
+        assert caught.value.code == 1006
+        told.clear()
+        await told.wait()
+
+    async def talker(dead: WebSocket, own: WebSocket) -> None:
+        for _ in range(3):
+            await dead.send_text("quiet")
+            await dead.send_bytes(b"quiet")
+            await dead.send_json("quiet")
+        await asyncio.create_task(dead.send_text("from a task of this handler"))
+        await own.send_text("alive")
+        # Once its own handler knows, everybody does.
+        told.set()
+        await until(lambda: not told.is_set())
+        with pytest.raises(WebSocketDisconnect) as caught:
+            await dead.send_text("loud")
+        assert caught.value.code == 1006
+        told.set()
+
+    async def main() -> None:
+        async with a_dead_peer_and_another(listener, talker) as watched:
+            assert [await watched.outcome(), await watched.outcome()] == [None, None]
+
+    run(main())
+
+
+def test_a_send_of_its_own_handler_or_of_a_task_of_it_raises() -> None:
+    begin = asyncio.Event()
+
+    async def listener(ws: WebSocket) -> None:
+        async def send() -> None:
+            await begin.wait()
+            await ws.send_text("from a task")
+
+        sending = asyncio.create_task(send())
+        with pytest.raises(WebSocketDisconnect):
+            await sending
+
+    async def talker(dead: WebSocket, own: WebSocket) -> None:
+        begin.set()
+
+    async def main() -> None:
+        async with a_dead_peer_and_another(listener, talker) as watched:
+            assert [await watched.outcome(), await watched.outcome()] == [None, None]
+
+    run(main())
+
+
+def test_strict_send_raises_everywhere() -> None:
+    done = asyncio.Event()
+
+    async def listener(ws: WebSocket) -> None:
+        await done.wait()
+
+    async def talker(dead: WebSocket, own: WebSocket) -> None:
+        with pytest.raises(WebSocketDisconnect):
+            await dead.send_text("loud")
+        done.set()
+
+    async def main() -> None:
+        async with a_dead_peer_and_another(listener, talker, strict_send=True) as watched:
+            assert [await watched.outcome(), await watched.outcome()] == [None, None]
+
+    run(main())
+
+
+def test_a_send_to_a_connection_that_this_application_closed_raises_everywhere() -> None:
+    done = asyncio.Event()
+
+    async def listener(ws: WebSocket) -> None:
+        _ = ws.close(4000)
+        await done.wait()
+
+    async def talker(dead: WebSocket, own: WebSocket) -> None:
+        with pytest.raises(WebSocketClosed):
+            await dead.send_text("loud")
+        done.set()
+
+    async def main() -> None:
+        async with a_dead_peer_and_another(listener, talker) as watched:
+            assert [await watched.outcome(), await watched.outcome()] == [None, None]
+
+    run(main())
+
+
 # ----------------------------------------------------------------------- own close
 
 
@@ -945,7 +1066,7 @@ def test_a_receive_cancelled_around_its_wake_up_keeps_the_message() -> None:
             for number in range(100):
                 receiving = asyncio.create_task(watched.sockets[0].receive_text())
                 await steps(2)
-                await peer.send(build(b"%d" % number))
+                peer.writer.write(build(b"%d" % number))
                 # One of these counts is the step between the wake-up and the task's turn.
                 await steps(number % 10)
                 receiving.cancel()

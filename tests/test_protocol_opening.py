@@ -199,12 +199,21 @@ def test_a15_origins() -> None:
             assert server.data_to_send()[0].startswith(b"HTTP/1.1 403 ")
 
 
+@pytest.mark.parametrize("origins", ["nonsense", ["https://example.org/"], ["same", "*"]])
+def test_an_origin_that_is_none_is_refused_at_once(origins: Sequence[str] | str) -> None:
+    with pytest.raises(ValueError, match="is not scheme://host"):
+        ServerProtocol(origins=origins)
+    for right in (None, "any", "same", ["null", "same", "https://example.org:8443"]):
+        ServerProtocol(origins=right)
+
+
 def test_limits_of_the_head_are_those_given() -> None:
     server = ServerProtocol(limits=Limits(max_header_count=3))
     server.receive_data(request())
     assert server.handshake_error is not None
     assert server.handshake_error.status == 431
-    assert ServerProtocol(limits=Limits(max_header_count=5)).handshake_error is None
+    server = ServerProtocol(limits=Limits(max_header_count=5))
+    assert asked(server, request()) is server.upgrade
 
 
 def test_limits_of_messages_are_those_given() -> None:

@@ -125,13 +125,15 @@ class Peer(Client):
         await self.send(close_frame(code))
         assert (await self.ended())[0] == (1005 if code is None else code)
 
-    async def until_end(self) -> list[Frame]:
+    async def frames(self) -> AsyncIterator[Frame]:
         """Every frame up to the server's EOF; a RST is an end as well."""
-        frames = []
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                frames.append(await self.read_frame())
-        return frames
+                yield await self.read_frame()
+
+    async def until_end(self) -> list[Frame]:
+        """All that is left."""
+        return [frame async for frame in self.frames()]
 
     async def until_close(self) -> list[Frame]:
         """Every frame up to the server's CLOSE, which is not among them."""
