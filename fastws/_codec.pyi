@@ -57,7 +57,7 @@ class FrameParser:
 
         Raises:
             TypeError: ``data`` is no buffer.
-            MemoryError: there is none for a message: give the connection up.
+            MemoryError: there is none for a message. The parser is finished: end the connection.
         """
 
     @property
@@ -66,7 +66,7 @@ class FrameParser:
 
     @property
     def is_finished(self) -> bool:
-        """Whether CLOSE or an error was read: further input is ignored."""
+        """Whether CLOSE or an error was read, or :meth:`feed` raised: further input is ignored."""
 
 def build_frame(
     opcode: int,

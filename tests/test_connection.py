@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import signal
+import ssl
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -301,6 +302,25 @@ def test_a_cancelled_handler_closes_with_1011() -> None:
             assert isinstance(await watched.outcome(), asyncio.CancelledError)
             await peer.send(close_frame(1011))
             assert await peer.rest() == b""
+
+    run(main())
+
+
+def test_own_close_drops_what_came_before_the_peers_close() -> None:
+    async def handler(ws: WebSocket) -> None:
+        assert await ws.receive_text() == "0"
+        await ws.close(4000)
+        with pytest.raises(WebSocketDisconnect) as caught:
+            await ws.receive_text()
+        assert caught.value.code == 4001
+        with pytest.raises(WebSocketDisconnect):
+            await ws.send_text("x")
+
+    async def main() -> None:
+        async with talking(handler) as (peer, watched):
+            await peer.send(build(b"0") + build(b"1") + build(b"2") + close_frame(4001))
+            assert await peer.ended() == (4001, "")
+            assert await watched.outcome() is None
 
     run(main())
 
@@ -614,6 +634,54 @@ def test_after_a_half_close_a_handler_that_only_sends_goes_on_for_a_bounded_time
             await watched.ended_with(1006)
 
     run(main())
+
+
+def test_a_half_closed_connection_with_a_full_queue_ends_with_its_handler() -> None:
+    begin = asyncio.Event()
+
+    async def handler(ws: WebSocket) -> None:
+        await begin.wait()
+
+    async def main() -> None:
+        async with talking(handler, ws_max_queue=2, ws_close_timeout=4 * TIMEOUT) as (
+            peer,
+            watched,
+        ):
+            # The queue is exactly full: nothing is left to be decoded, only the end to be noticed.
+            await peer.send(build(b"1") + build(b"2"))
+            peer.half_close()
+            await steps(5)
+            begin.set()
+            assert await peer.ended() == (1000, "")
+            assert await watched.outcome() is None
+
+    run(main())
+
+
+def test_over_tls_an_eof_delivers_what_came_before(caplog: pytest.LogCaptureFixture) -> None:
+    certificate = Path(__file__).parent / "localhost.pem"
+    offered = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    offered.load_cert_chain(certificate)
+    trusted = ssl.create_default_context(cafile=certificate)
+    got = []
+
+    async def handler(ws: WebSocket) -> None:
+        while True:
+            got.append(await ws.receive_text())
+            await steps(2)
+
+    async def main() -> None:
+        watched = Watched(handler)
+        async with serving(watched.app, ssl_context=offered) as server:
+            async with connect(server, ssl=trusted, server_hostname="localhost") as client:
+                await client.send(handshake())
+                assert status_of(await client.head()) == 101
+                await client.send(b"".join(build(b"%d" % number) for number in range(10)))
+            await watched.ended_with(1006)
+        assert got == [str(number) for number in range(10)]
+
+    run(main())
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_frame_cut_off_by_eof_is_not_delivered() -> None:
@@ -1706,6 +1774,27 @@ def test_ping_ends_with_the_connection(how: str) -> None:
             else:
                 await peer.send(close_frame(4000))
                 await watched.ended_with(4000)
+
+    run(main())
+
+
+def test_ping_raises_once_no_pong_can_come() -> None:
+    begin = asyncio.Event()
+
+    async def handler(ws: WebSocket) -> None:
+        await begin.wait()
+        with pytest.raises(WebSocketDisconnect) as caught:
+            await ws.ping()
+        assert caught.value.code == 4000
+        assert await ws.receive_text() == "still to be received"
+
+    async def main() -> None:
+        async with talking(handler) as (peer, watched):
+            await peer.send(build(b"still to be received") + close_frame(4000))
+            await steps(5)
+            begin.set()
+            assert await peer.ended() == (4000, "")
+            assert await watched.outcome() is None
 
     run(main())
 

@@ -290,11 +290,6 @@ class Measured(ServerProcess):
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def resident(self) -> int:
-        """Bytes of memory in use."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
 
 @contextlib.contextmanager
 def measured(*options: str, tracing: bool = True) -> Iterator[Measured]:
