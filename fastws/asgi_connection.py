@@ -23,6 +23,7 @@ CONNECTED = WebSocketState.CONNECTED
 CLOSING = WebSocketState.CLOSING
 DISCONNECTED = WebSocketState.DISCONNECTED
 
+
 class ASGIConnection:
     """A connection over ``(receive, send)``, with the methods of the compiled ``Connection``.
 

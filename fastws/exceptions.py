@@ -145,9 +145,7 @@ class HandshakeError(Exception):
     message: str
     headers: Sequence[tuple[str, str]]
 
-    def __init__(
-        self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(f"{status}: {message}")
         self.status = status
         self.message = message
