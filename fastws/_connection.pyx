@@ -357,6 +357,9 @@ cdef class Connection(Session):
 
     def connection_lost(self, exc):
         try:
+            if self.secure and self.transport is not None:
+                # Before Python 3.11 asyncio's TLS transports warn that they were never closed.
+                self.transport.close()
             self.transport = None
             self.state = DISCONNECTED
             self.peer_done = True
