@@ -119,7 +119,7 @@ def split_cases(
 _TEXT = (0.6, 0.6, 0.6, 0.7, 0.8, 1.0, 1.2, 1.8, 2.9, 5.5, 0.9, 1.3, 1.9, 3.1, 5.8, 5.5, 5.2, 5.4)
 _OTHER = (0.3, 0.3, 0.3, 0.4, 0.6, 1.0, 1.6, 3, 6, 11.7, 1.6, 2.7, 4.6, 9.7, 19.5, 13.5, 11.7, 12)
 _OTHER_DATA = ("12.2.", "12.3.", "12.5.")
-_WAITING = {"5.19": 1.0, "5.20": 1.0, "6.4.1": 2.0, "6.4.2": 2.0, "6.4.3": 2.0, "6.4.4": 2.0}
+_WAITING = {"5.19": 1.0, "5.20": 1.0, "6.4.1": 1.0, "6.4.2": 1.0, "6.4.3": 1.0, "6.4.4": 1.0}
 
 
 def case_cost(case: str) -> float:
@@ -128,7 +128,7 @@ def case_cost(case: str) -> float:
     if category in (12, 13) and last <= len(_TEXT):
         return (_OTHER if case.startswith(_OTHER_DATA) else _TEXT)[last - 1]
     if category == 9:
-        return 0.3
+        return 0.15
     return _WAITING.get(case, 0.005)
 
 

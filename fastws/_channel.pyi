@@ -7,10 +7,10 @@ Every verb that has to be awaited returns a coroutine, though not one of an ``as
 from collections.abc import Coroutine, Mapping
 from typing import Any, Literal
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer, Self, disjoint_base
 
 from fastws.codes import WebSocketState
-from fastws.handshake import HeaderPairs
+from fastws.http_fields import HeaderPairs
 
 @disjoint_base
 class Channel:
@@ -179,6 +179,18 @@ class Channel:
             RuntimeError: as :meth:`receive_text`.
         """
 
+    def __aiter__(self) -> Self:
+        """``async for message in ws``: every message, text as ``str``, binary as ``bytes``, until
+        the connection ends."""
+
+    def __anext__(self) -> Coroutine[Any, Any, str | bytes]:
+        """The next message of either kind.
+
+        Raises:
+            StopAsyncIteration: the connection is over.
+            RuntimeError: it is too early (accept first), or another task is receiving.
+        """
+
     # Sending
 
     def send_text(self, data: str | Buffer) -> Coroutine[Any, Any, None]:
@@ -188,6 +200,11 @@ class Channel:
         and none is torn. To await the result waits only while the write buffer holds more than
         64 KiB, until it is down to a quarter; a handler that sends much should, for a peer that
         does not read is cut with 1013 once 1 MiB has been queued without it.
+
+        From outside the connection's own handler, as in a broadcast, a send to a peer that is gone
+        does nothing as long as the handler has not been told, at most 5 s long. Otherwise the
+        death of one peer would end another one's handler. ``FastWS(strict_send=True)`` raises at
+        once.
 
         Parameters:
             data: the text; or UTF-8 that is encoded already, which is checked and sent as it is.
@@ -233,15 +250,17 @@ class Channel:
         """
 
     def send(self, message: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
-        """Send an ASGI event: :meth:`accept`, a message, or :meth:`close`.
+        """Send an ASGI event: :meth:`accept`, a message, :meth:`close`, or a refusal.
 
         Parameters:
             message: its ``type`` is ``websocket.accept`` (with ``subprotocol`` and ``headers``),
-                ``websocket.send`` (with ``text`` or ``bytes``) or ``websocket.close`` (with
-                ``code`` and ``reason``).
+                ``websocket.send`` (with ``text`` or ``bytes``), ``websocket.close`` (with
+                ``code`` and ``reason``), or ``websocket.http.response.start`` (with ``status``
+                and ``headers``) and then ``websocket.http.response.body`` (with ``body``, and
+                ``more_body`` where another follows), which is :meth:`send_denial_response`.
 
         Raises:
-            RuntimeError: it is of another type.
+            RuntimeError: it is of another type, or a response's body without its start.
             KeyError: ``type`` is missing, or a ``websocket.send`` has neither text nor bytes.
             Exception: what the method that it stands for raises.
         """

@@ -2,6 +2,7 @@
 #
 # FrameParser turns bytes into events; write_header() and build_frame() turn messages into bytes.
 # Another Cython module reads events with receive() and next_event(); Python reads them with feed().
+# It is compiled with this package's folder on the include path, for the two headers below.
 
 cimport cython
 from cpython.object cimport PyObject

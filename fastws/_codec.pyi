@@ -3,7 +3,7 @@
 Other Cython code reads ``_codec.pxd``: the same classes, without the list of events.
 """
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer, disjoint_base, final
 
 from fastws.codes import Violation
 from fastws.deflate import Deflater, Inflater
@@ -12,7 +12,7 @@ from fastws.limits import Limits
 
 __all__ = ["FrameParser", "PreparedMessage", "build_frame"]
 
-@disjoint_base
+@final
 class FrameParser:
     """Turns the bytes of one direction of a connection into events (RFC 6455 sections 5 and 8).
 
@@ -57,7 +57,7 @@ class FrameParser:
 
         Raises:
             TypeError: ``data`` is no buffer.
-            MemoryError: there is none for a message: give the connection up.
+            MemoryError: there is none for a message. The parser is finished: end the connection.
         """
 
     @property
@@ -66,7 +66,7 @@ class FrameParser:
 
     @property
     def is_finished(self) -> bool:
-        """Whether CLOSE or an error was read: further input is ignored."""
+        """Whether CLOSE or an error was read, or :meth:`feed` raised: further input is ignored."""
 
 def build_frame(
     opcode: int,

@@ -32,6 +32,7 @@ cdef enum:
     LENGTH_64 = 127
     CONTROL_MAX = 125
     NO_STATUS = 1005
+    INFLATED_AT_ONCE = 16384  # compressed bytes, which are copied to be unmasked
     SMALLEST_BODY = 256  # bytes reserved at least for a message that comes in pieces
 
 cdef uint64_t NO_LIMIT = (<uint64_t>1 << 63) - 1
@@ -257,6 +258,8 @@ cdef class FrameParser:
             if <uint64_t>have >= self.remaining:
                 return self._whole_message(p, <size_t>self.remaining)
         n = <size_t>have if <uint64_t>have < self.remaining else <size_t>self.remaining
+        if self.compressed:
+            n = min(n, <size_t>INFLATED_AT_ONCE)
         self.position += n
         if self.compressed:
             compressed = PyBytes_FromStringAndSize(NULL, n)

@@ -51,6 +51,7 @@ cdef class Connection(Session):
     cdef bint write_paused  # the transport's buffer is above its mark
     cdef bint peer_done  # EOF came
     cdef bint leaving  # our last byte is written; what still comes is thrown away
+    cdef Py_ssize_t unsent  # bytes before our CLOSE in the transport, when last looked at
     # -- the receive queue: a ring of owned str and bytes ------------------------------------
     cdef PyObject **ring
     cdef unsigned capacity  # a power of two, 0 before the first message
@@ -116,12 +117,15 @@ cdef class Connection(Session):
     cdef int flush(self) except -1
     # ends
     cdef int _leave(self) except -1
+    cdef int _check_not_lost(self) except -1
     cdef int _refuse(self, bytes response) except -1
     cdef int _refuse_with_text(self, int status, str text) except -1
     cdef int _refuse_with_exception(self, object error) except -1
     cdef int _finish_handler(self, object error, bint cancelled) except -1
     cdef int _crash(self, object error) except -1
     cdef int _abort_soon(self) except -1
+    cdef int _start_close_timer(self) except -1
+    cdef int _abort_unless_draining(self) except -1
     cdef int _keep_alive(self) except -1
     cdef int _pong(self, bytes payload) except -1
 

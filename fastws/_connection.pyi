@@ -14,7 +14,8 @@ from fastws._awaitables import Awaitable
 from fastws._protocol import Session
 from fastws._timers import TimerWheel
 from fastws.codes import WebSocketState
-from fastws.handshake import HeaderPairs, Upgrade
+from fastws.handshake import Upgrade
+from fastws.http_fields import HeaderPairs
 from fastws.limits import DeflateOptions, Limits
 
 @final

@@ -37,7 +37,7 @@ from fastws._timers cimport TimerWheel
 
 import orjson
 
-from fastws import deflate, handshake
+from fastws import deflate, handshake, http_head
 from fastws._awaitables import ReceiveTimeout
 from fastws.codes import WebSocketState, encode_close
 from fastws.exceptions import (
@@ -47,6 +47,7 @@ from fastws.exceptions import (
     WebSocketTypeError,
     ending_of,
 )
+from fastws.http_fields import normalize_headers
 
 cdef extern from "Python.h":
     PyObject *PyBytes_New "PyBytes_FromStringAndSize"(const char *p, Py_ssize_t size) except NULL
@@ -143,7 +144,7 @@ cdef class Connection(Session):
     def subprotocols(self):
         if self.upgrade is not None:
             return self.upgrade.subprotocols
-        return handshake.check_upgrade(handshake.parse_request(self.head)).subprotocols
+        return handshake.check_upgrade(http_head.parse_request(self.head)).subprotocols
 
     @property
     def client_state(self):
@@ -184,6 +185,8 @@ cdef class Connection(Session):
         )
         self.early = early
         self.cancel_on_disconnect = cancel_on_disconnect
+        if self.limits.accept_timeout is not None:
+            self.timer.start(self.limits.accept_timeout)
         # The handler's context, and that of every task it starts, names this connection.
         token = current_connection.set(self)
         try:
@@ -191,29 +194,25 @@ cdef class Connection(Session):
         finally:
             current_connection.reset(token)
         self.task.add_done_callback(self._handler_done)
-        if self.limits.accept_timeout is not None:
-            self.timer.start(self.limits.accept_timeout)
 
     cdef object accept(self, object subprotocol, object headers):
         cdef object options = self.deflate_options
         cdef object agreed = None
         self.check_thread()
         if self.upgrade is None:
+            self._check_not_lost()
             raise RuntimeError(
-                "the WebSocket is accepted already: accept() is called once a connection"
-                if self.state != DISCONNECTED and not self.closed_here
-                else "the WebSocket was refused or lost: it cannot be accepted any more"
+                "the WebSocket was refused: it cannot be accepted any more"
+                if self.parser is None
+                else "the WebSocket is accepted already: accept() is called once a connection"
             )
-        if self.transport is None:
-            self.told = True
-            raise WebSocketDisconnect(ABNORMAL)
         if options is not None:
             agreed = deflate.negotiate(self.upgrade.extensions, options)
         response = handshake.accept_response(
             self.upgrade,
             subprotocol=subprotocol,
             extensions=None if agreed is None else agreed[0],
-            headers=[*self.extra_headers, *handshake.normalize_headers(headers)],
+            headers=[*self.extra_headers, *normalize_headers(headers)],
         )
         self._write(response)
         self.upgrade = None
@@ -246,18 +245,25 @@ cdef class Connection(Session):
     cdef object deny(self, int status, object headers, object body):
         self.check_thread()
         if self.upgrade is None:
+            self._check_not_lost()
             raise RuntimeError(
                 "the WebSocket was accepted or refused before: a denial response comes instead of "
                 "accept()"
             )
         if isinstance(body, str):
             body = body.encode("utf-8")
-        response = handshake.http_response(
-            status, [*self.extra_headers, *handshake.normalize_headers(headers)], bytes(body)
+        response = http_head.http_response(
+            status, [*self.extra_headers, *normalize_headers(headers)], bytes(body)
         )
         self.closed_here = True
         self._refuse(response)
         return READY
+
+    cdef int _check_not_lost(self) except -1:
+        """Whether the peer, or this server, ended the opening handshake before its answer."""
+        if self.parser is None and not self.closed_here:
+            raise self._tell()
+        return 0
 
     def refuse(self, status, headers=None, body=b""):
         self.deny(status, headers, body)
@@ -276,17 +282,17 @@ cdef class Connection(Session):
 
     cdef int _refuse_with_text(self, int status, str text) except -1:
         headers = [*self.extra_headers, ("Content-Type", "text/plain; charset=utf-8")]
-        return self._refuse(handshake.http_response(status, headers, text.encode() + b"\n"))
+        return self._refuse(http_head.http_response(status, headers, text.encode() + b"\n"))
 
     cdef int _refuse_with_exception(self, object error) except -1:
         """The handler's HTTPException, as FastAPI sends it."""
         try:
-            response = handshake.http_response(
+            response = http_head.http_response(
                 error.status_code,
                 [
                     *self.extra_headers,
                     ("Content-Type", "application/json"),
-                    *handshake.normalize_headers(error.headers),
+                    *normalize_headers(error.headers),
                 ],
                 orjson.dumps({"detail": error.detail}),
             )
@@ -328,8 +334,8 @@ cdef class Connection(Session):
             if not self.stalled:
                 self.end_of_input()
                 self._input_ended()
-            # A TLS transport cannot be half-open; it closes whatever is said here.
-            return not self.leaving
+            # A TLS transport cannot be half-open.
+            return not self.leaving and self.transport.can_write_eof()
         except Exception as error:
             self._crash(error)
 
@@ -351,6 +357,9 @@ cdef class Connection(Session):
 
     def connection_lost(self, exc):
         try:
+            if self.secure and self.transport is not None:
+                # Before Python 3.11 asyncio's TLS transports warn that they were never closed.
+                self.transport.close()
             self.transport = None
             self.state = DISCONNECTED
             self.peer_done = True
@@ -490,6 +499,8 @@ cdef class Connection(Session):
         """The peer's CLOSE, its violation or its EOF has been read."""
         self._wake()
         self._end_at_once()
+        if self.pings:
+            self._drop_pings()
         if self.sent_code != 0:
             self._leave()
         elif (self.count == 0 and not self.refilling) and (
@@ -537,6 +548,9 @@ cdef class Connection(Session):
             return WebSocketClosed(self.sent_code or ABNORMAL, self.sent_reason)
         if self.end_code == 0 and self.away_code != 0:
             return WebSocketDisconnect(self.away_code, self.away_reason)
+        if self.end_code == 0 and self.sent_code != 0:
+            # The handler is done, and its CLOSE not answered yet.
+            return WebSocketDisconnect(self.sent_code, self.sent_reason)
         return WebSocketDisconnect(self.end_code or ABNORMAL, self.end_reason)
 
     cdef object _tell(self):
@@ -689,11 +703,11 @@ cdef class Connection(Session):
             self._refuse_with_text(403, HTTPStatus.FORBIDDEN.phrase)
             return READY
         if self.state == CONNECTED:
+            self._drop_queue()
             if self.end_code != 0:
                 self._answer_end()
             else:
                 self.closed_here = True
-                self._drop_queue()
                 self._close_with(code, reason or "")
         if self.transport is None or self.leaving:
             return READY
@@ -707,11 +721,11 @@ cdef class Connection(Session):
         self.send_close(code, reason)
         self.flush()
         self.stalled = False
-        self.timer.start(self.limits.close_timeout)
+        self._start_close_timer()
         if self.reading_paused:
             self.reading_paused = False
             self.transport.resume_reading()
-        if self.parser.has_input():
+        if self.parser.has_input() or self.peer_done:
             self._decode()
 
     def shutdown(self, int code, str reason=""):
@@ -763,7 +777,7 @@ cdef class Connection(Session):
             if self.reading_paused:
                 self.reading_paused = False
                 self.transport.resume_reading()
-        self.timer.start(self.limits.close_timeout)
+        self._start_close_timer()
         return 0
 
     cdef int _abort_soon(self) except -1:
@@ -845,7 +859,7 @@ cdef class Connection(Session):
                 if self.task is not None:
                     self.task.cancel()
             elif self.state == CLOSING:
-                self.transport.abort()
+                self._abort_unless_draining()
             elif self.end_code != 0:
                 self._answer_end()
             else:
@@ -853,23 +867,42 @@ cdef class Connection(Session):
         except Exception as error:
             self._crash(error)
 
+    cdef int _abort_unless_draining(self) except -1:
+        """The closing handshake's time is over, unless our CLOSE is still behind data that a slow
+        peer goes on reading."""
+        cdef Py_ssize_t unsent = self.transport.get_write_buffer_size()
+        if unsent >= self.unsent:
+            self.transport.abort()
+            return 0
+        self.unsent = unsent
+        return self.timer.start(self.limits.close_timeout)
+
+    cdef int _start_close_timer(self) except -1:
+        self.unsent = self.transport.get_write_buffer_size() if self.write_paused else 0
+        return self.timer.start(self.limits.close_timeout)
+
     cdef int _keep_alive(self) except -1:
         """PING a silent peer; fail the connection if that brings no sign of life."""
         cdef double interval = self.limits.ping_interval
         cdef double now = self.timers.now
         cdef double patience
         if self.ping_sent != 0:
-            if self.last_heard > self.ping_sent:
+            # The wheel's clock stands still between ticks: equal is after the PING.
+            if self.last_heard >= self.ping_sent:
                 self.ping_sent = 0
             else:
                 patience = self.limits.ping_timeout
                 # Nothing can be heard while a full queue keeps us from reading.
-                if now - self.ping_sent >= patience and not self.stalled:
+                if self.stalled:
+                    return self.timer.start(patience)
+                if now - self.ping_sent >= patience:
                     self.fail_with(INTERNAL_ERROR, "no answer to a ping within ws-ping-timeout")
                     self._wake()
                     return self._abort_soon()
                 return self.timer.start(max(0.1, self.ping_sent + patience - now))
-        if now - self.last_heard < 0.9 * interval or self.stalled:
+        if self.stalled:
+            return self.timer.start(interval)
+        if now - self.last_heard < 0.9 * interval:
             return self.timer.start(max(0.1, self.last_heard + interval - now))
         self.ping_payload = os.urandom(4)
         self.send_control(OP_PING, self.ping_payload)
@@ -900,10 +933,13 @@ cdef class Connection(Session):
         if self.state != CONNECTED:
             self.check_accepted()
             raise self._tell()
+        if self.end_code != 0:
+            # Messages still wait, but no PONG will come.
+            raise self._end()
         payload = bytes(memoryview(data)) or os.urandom(4)
         if self.pings is None:
             self.pings = {}
-        if payload in self.pings:
+        if payload in self.pings and not self.pings[payload][0].done():
             raise ValueError(f"a ping with the data {payload!r} is waiting for its pong")
         self.send_control(OP_PING, payload)
         future = self.loop.create_future()

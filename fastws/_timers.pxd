@@ -24,7 +24,7 @@ cdef class TimerWheel:
     cdef readonly double now  # the loop's clock at the last tick or schedule, in seconds
     cdef readonly int scheduled  # timers waiting
     cdef list slots  # the first Timer of each, or None
-    cdef long position  # ticks since the clock's zero that are done
+    cdef long long position  # ticks since the clock's zero that are done
     cdef object handle  # the loop's handle for the next tick, None while nothing waits
     cdef dict timers  # owner -> Timer, for schedule() and cancel()
 

@@ -5,7 +5,10 @@ from fastws._waking cimport LoopStep
 cdef enum:
     SLOTS = 512
 
-cdef double TICK = 0.1  # seconds; a deadline is met at most this much late
+# Ticks a second: a deadline is met at most one late. With 10 the time of a tick, divided and
+# multiplied back, is that very tick in floating point, so that a handle is never a tick early.
+cdef double TICKS = 10.0
+cdef double FOREVER = 1e9  # seconds: for a longer wait, up to infinity, this will do
 
 
 cdef class Timer:
@@ -16,7 +19,7 @@ cdef class Timer:
         if self.due:
             self.wheel.unlink(self)
         self.wheel.now = self.wheel.loop.time()
-        self.due = self.wheel.now + seconds
+        self.due = self.wheel.now + max(0.0, min(seconds, FOREVER))
         self.wheel.link(self)
         return 0
 
@@ -53,11 +56,14 @@ cdef class TimerWheel:
         return timer
 
     cdef int link(self, Timer timer) except -1:
-        cdef long tick = <long>(timer.due / TICK) + 1
+        cdef long long tick = <long long>(timer.due * TICKS) + 1
         cdef Timer first
         if self.handle is None:
-            self.position = <long>(self.now / TICK)
-            self.handle = self.loop.call_at((self.position + 1) * TICK, self._tick)
+            # Not while timers wait: this is then a callback of _tick(), and the clock may have
+            # gone past slots that nobody has looked at.
+            if self.scheduled == 0:
+                self.position = <long long>(self.now * TICKS)
+            self.handle = self.loop.call_at((self.position + 1) / TICKS, self._tick)
         # A deadline further away than one turn stays in its slot for another.
         timer.slot = tick % SLOTS
         first = self.slots[timer.slot]
@@ -83,12 +89,14 @@ cdef class TimerWheel:
     def _tick(self):
         cdef Timer timer
         cdef list due = []
-        cdef long target
+        cdef long long target
+        cdef long long before
         self.handle = None
         self.now = self.loop.time()
-        target = <long>(self.now / TICK)
+        target = <long long>(self.now * TICKS)
         # After a stall of the loop each slot is looked at once, however long it was.
         self.position = max(self.position, target - SLOTS)
+        before = self.position
         while self.position < target:
             self.position += 1
             timer = self.slots[self.position % SLOTS]
@@ -96,18 +104,28 @@ cdef class TimerWheel:
                 if timer.due <= self.now:
                     due.append(timer)
                 timer = timer.next
-        for timer in due:
-            # An owner's callback may have stopped or restarted another one's timer.
-            if timer.due and timer.due <= self.now:
-                timer.stop()
-                if self.timers.get(timer.owner) is timer:
-                    del self.timers[timer.owner]
-                try:
-                    timer.owner.on_timer()
-                except Exception as error:
-                    self._report(timer.owner, error)
-        if self.scheduled and self.handle is None:
-            self.handle = self.loop.call_at((self.position + 1) * TICK, self._tick)
+        try:
+            for timer in due:
+                # An owner's callback may have stopped or restarted another one's timer.
+                if timer.due and timer.due <= self.now:
+                    timer.stop()
+                    self._call(timer)
+        except BaseException:
+            # SystemExit or KeyboardInterrupt: who had no turn yet gets it in the next tick.
+            self.position = before
+            raise
+        finally:
+            if self.scheduled and self.handle is None:
+                self.handle = self.loop.call_at((self.position + 1) / TICKS, self._tick)
+
+    def _call(self, Timer timer):
+        owner = timer.owner
+        if self.timers.get(owner) is timer:
+            del self.timers[owner]
+        try:
+            owner.on_timer()
+        except Exception as error:
+            self._report(owner, error)
 
     def _report(self, owner, error):
         self.loop.call_exception_handler(

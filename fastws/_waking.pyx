@@ -54,7 +54,10 @@ cdef class Waiter:
     cdef int run(self) except -1:
         callback = self.callback
         context = self.context
-        self.forget()
+        # is_cancelled stays: the callback asks for the result.
+        self.due = False
+        self.callback = None
+        self.context = None
         if callback is None:
             return 0
         PyContext_Enter(context)
@@ -67,6 +70,8 @@ cdef class Waiter:
     cdef void forget(self) noexcept:
         """Nobody waits any more."""
         self.due = False
+        self.is_cancelled = False
+        self.message = None
         self.callback = None
         self.context = None
 

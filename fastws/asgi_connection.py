@@ -15,7 +15,7 @@ from fastws._json import encode_json
 from fastws.codes import CloseCode, WebSocketState, encode_close
 from fastws.datastructures import Message, Receive, Scope, Send
 from fastws.exceptions import WebSocketClosed, WebSocketDisconnect, WebSocketTypeError
-from fastws.handshake import HeaderPairs, normalize_headers
+from fastws.http_fields import HeaderPairs, normalize_headers
 from fastws.read_ahead import ReadAhead
 
 if TYPE_CHECKING:

@@ -231,7 +231,7 @@ def accept_offer(
     """What the server answered to :func:`offer`, as the client understands it.
 
     Parameters:
-        extensions: the second value of :func:`fastws.handshake.check_response`.
+        extensions: the second value of :func:`fastws.client_handshake.check_response`.
         options: those the offer was made from.
 
     Returns:

@@ -1,8 +1,8 @@
-"""What a codec or protocol reports besides messages: text arrives as ``str``, binary as ``bytes``."""
+"""What a codec or a protocol reports; messages themselves are ``str`` or ``bytes``."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, TypeAlias
 
 __all__ = ["Close", "Event", "Ping", "Pong"]
 
@@ -29,4 +29,4 @@ class Close(NamedTuple):
     reason: str
 
 
-Event = Union[str, bytes, Ping, Pong, Close]
+Event: TypeAlias = str | bytes | Ping | Pong | Close

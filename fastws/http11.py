@@ -1,7 +1,8 @@
 """The HTTP side of a connection: until its upgrade, or until it closes.
 
 Reads one request at a time, answers plain requests, and hands an accepted upgrade over to the
-compiled connection. The rules of requests and handshakes are in ``handshake.py``.
+compiled connection. The rules of requests and handshakes are in ``http_head.py`` and
+``handshake.py``.
 """
 
 from __future__ import annotations
@@ -14,17 +15,10 @@ from typing import cast
 
 from fastws._connection import Connection
 from fastws.exceptions import HandshakeError, HTTPException
-from fastws.handshake import (
-    HeadReader,
-    check_upgrade,
-    error_response,
-    has_body,
-    http_response,
-    normalize_headers,
-    parse_request,
-    wants_upgrade,
-)
-from fastws.handshake import Request as RequestHead
+from fastws.handshake import check_upgrade, wants_upgrade
+from fastws.http_fields import normalize_headers
+from fastws.http_head import HeadReader, error_response, has_body, http_response, parse_request
+from fastws.http_head import Request as RequestHead
 from fastws.hub import Hub
 from fastws.logs import access_log, log, peer_name, printable
 from fastws.requests import Request, build_scope

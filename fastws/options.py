@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastws.handshake import normalize_headers, parse_origin
+from fastws.handshake import parse_origin
+from fastws.http_fields import normalize_headers
 
 __all__ = [
     "ConfigError",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastws.conversions import Constraints, Conversion, Reason, Unfit, conversion_to
-from fastws.handshake import parse_request
+from fastws.http_head import parse_request
 from fastws.requests import HTTPConnection
 from fastws.signatures import Argument, Parameter, name_of
 from fastws.websocket import WebSocket

@@ -27,12 +27,13 @@ from typing import NamedTuple
 
 import httptools
 
-from fastws import handshake
+from fastws import client_handshake, handshake, http_head
 from fastws._protocol import Protocol
 from fastws.codes import WebSocketState
 from fastws.deflate import accept_offer, deflater_for, inflater_for, negotiate, offer
 from fastws.events import Close, Event, Ping, Pong
 from fastws.exceptions import HandshakeError
+from fastws.http_fields import HeaderPairs
 from fastws.limits import DEFAULT_LIMITS, DeflateOptions, Limits
 
 __all__ = [
@@ -60,7 +61,7 @@ class Accepted(NamedTuple):
 
     subprotocol: str | None
     """What the server chose of the subprotocols offered."""
-    response: handshake.Response
+    response: http_head.Response
 
 
 class Refused(NamedTuple):
@@ -68,7 +69,7 @@ class Refused(NamedTuple):
 
     error: HandshakeError
     """What was wrong; ``status`` is the server's own where it refused, 502 or 4xx otherwise."""
-    response: handshake.Response | None
+    response: http_head.Response | None
     """``None`` if what came is not an HTTP response."""
     body: bytes
     """Of the response, at most 64 KiB."""
@@ -87,6 +88,9 @@ class ServerProtocol(Protocol):
             request.
         deflate: how to compress if the client offers it; ``None`` declines every offer.
         origins: whose pages may connect, see :func:`fastws.handshake.check_upgrade`.
+
+    Raises:
+        ValueError: an entry of ``origins`` is no origin.
     """
 
     upgrade: handshake.Upgrade | None
@@ -104,17 +108,17 @@ class ServerProtocol(Protocol):
         origins: Sequence[str] | str | None = None,
     ) -> None:
         super().__init__(client=False, limits=limits, connecting=True)
+        # A wrong entry shows when any origin is judged: now, not at the first browser.
+        handshake.is_origin_allowed("https://origin.invalid", None, origins)
         self.upgrade = None
         self.subprotocol = None
         self.handshake_error = None
         self._deflate = deflate
         self._origins = origins
-        self._reader = handshake.HeadReader(limits)
+        self._reader = http_head.HeadReader(limits)
         self._early = b""
 
-    def accept(
-        self, subprotocol: str | None = None, headers: handshake.HeaderPairs | None = None
-    ) -> None:
+    def accept(self, subprotocol: str | None = None, headers: HeaderPairs | None = None) -> None:
         """Answer the request with 101; from here on messages are sent and received.
 
         Frames that came with the request are read now: ask for :meth:`events_received` again.
@@ -157,9 +161,7 @@ class ServerProtocol(Protocol):
         if early:
             super().receive_data(early)
 
-    def reject(
-        self, status: int, headers: handshake.HeaderPairs | None = None, body: bytes = b""
-    ) -> None:
+    def reject(self, status: int, headers: HeaderPairs | None = None, body: bytes = b"") -> None:
         """Answer with an HTTP response other than 101, and end our side of TCP.
 
         A caller whose ``open_timeout`` is over rejects with 408, also before any request is there.
@@ -178,7 +180,7 @@ class ServerProtocol(Protocol):
             raise RuntimeError(
                 f"there is no request to reject: the connection is {self.state.name}"
             )
-        self._refuse(handshake.http_response(status, headers or (), body))
+        self._refuse(http_head.http_response(status, headers or (), body))
 
     def _refuse(self, response: bytes) -> None:
         self._queue(response)
@@ -197,13 +199,13 @@ class ServerProtocol(Protocol):
                 self._keep(data)
         except HandshakeError as error:
             self.handshake_error = error
-            self._refuse(handshake.error_response(error))
+            self._refuse(http_head.error_response(error))
 
     def _read_request(self, data: bytes) -> None:
         rest = self._reader.feed(data)
         if rest is None:
             return
-        request = handshake.parse_request(self._reader.head)
+        request = http_head.parse_request(self._reader.head)
         upgrade = handshake.check_upgrade(request, origins=self._origins)
         self._keep(rest)
         self.upgrade = upgrade
@@ -239,7 +241,7 @@ class ClientProtocol(Protocol):
         TypeError: a header is neither ``bytes`` nor ``str``.
     """
 
-    uri: handshake.URI
+    uri: client_handshake.URI
     subprotocol: str | None
     """What the server chose."""
     handshake_error: HandshakeError | None
@@ -252,18 +254,18 @@ class ClientProtocol(Protocol):
         limits: Limits = DEFAULT_LIMITS,
         deflate: DeflateOptions | None = None,
         subprotocols: Sequence[str] = (),
-        headers: handshake.HeaderPairs = (),
+        headers: HeaderPairs = (),
         origin: str | None = None,
     ) -> None:
         super().__init__(client=True, limits=limits, connecting=True)
-        self.uri = handshake.parse_uri(uri)
+        self.uri = client_handshake.parse_uri(uri)
         self.subprotocol = None
         self.handshake_error = None
         self._limits = limits
         self._deflate = deflate
         self._subprotocols = tuple(subprotocols)
-        self._key = handshake.new_key()
-        self._request = handshake.client_request(
+        self._key = client_handshake.new_key()
+        self._request = client_handshake.client_request(
             uri,
             key=self._key,
             headers=headers,
@@ -271,7 +273,7 @@ class ClientProtocol(Protocol):
             extensions=None if deflate is None else offer(deflate),
             origin=origin,
         )
-        self._reader = handshake.HeadReader(limits)
+        self._reader = http_head.HeadReader(limits)
         self._refusal: _Refusal | None = None
 
     def connect(self) -> None:
@@ -306,18 +308,18 @@ class ClientProtocol(Protocol):
             if rest is None:
                 return
             head = self._reader.head
-            response = handshake.parse_response(head)
+            response = http_head.parse_response(head)
             if response.status == 101 or response.status >= 200:
                 self._judge(response, head, rest)
                 return
             # An interim response, such as 103 Early Hints (RFC 9110 section 15.2).
-            self._reader = handshake.HeadReader(self._limits)
+            self._reader = http_head.HeadReader(self._limits)
 
-    def _judge(self, response: handshake.Response, head: bytes, rest: bytes) -> None:
+    def _judge(self, response: http_head.Response, head: bytes, rest: bytes) -> None:
         options = self._deflate
         agreed = None
         try:
-            subprotocol, extensions = handshake.check_response(
+            subprotocol, extensions = client_handshake.check_response(
                 response,
                 key=self._key,
                 subprotocols=self._subprotocols,
@@ -354,7 +356,7 @@ class ClientProtocol(Protocol):
 class _Refusal:
     """A response other than 101, whose body says why."""
 
-    def __init__(self, error: HandshakeError, response: handshake.Response, head: bytes) -> None:
+    def __init__(self, error: HandshakeError, response: http_head.Response, head: bytes) -> None:
         self.complete = False
         self._error = error
         self._response = response

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastws.datastructures import URL, Address, Headers, QueryParams, Scope, State, URLPath
 
 if TYPE_CHECKING:
-    from fastws import handshake
+    from fastws import http_head
 
 __all__ = ["HTTPConnection", "Request", "build_scope", "mount", "route_path"]
 
@@ -19,7 +19,7 @@ _SCHEMES = {"http": ("http", "https"), "websocket": ("ws", "wss")}
 
 def build_scope(
     kind: Literal["http", "websocket"],
-    request: handshake.Request,
+    request: http_head.Request,
     *,
     client: tuple[str, int] | None,
     server: tuple[str, int | None] | None,

@@ -8,7 +8,7 @@ from typing import Any
 from fastws._json import encode_json
 from fastws.datastructures import Headers, Receive, Scope, Send
 from fastws.exceptions import HTTPException
-from fastws.handshake import HeaderPairs, normalize_headers
+from fastws.http_fields import HeaderPairs, normalize_headers
 
 __all__ = [
     "HTMLResponse",

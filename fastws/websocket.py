@@ -19,7 +19,8 @@ from fastws.datastructures import (
     State,
 )
 from fastws.exceptions import WebSocketDisconnect, WebSocketTypeError
-from fastws.handshake import HeaderPairs, parse_request
+from fastws.http_fields import HeaderPairs
+from fastws.http_head import parse_request
 from fastws.messages import Decode, MessageTypes, decoder_of
 from fastws.requests import HTTPConnection, build_scope, mount
 from fastws.responses import Response

@@ -6,40 +6,21 @@ import asyncio
 import collections.abc
 import contextlib
 import gc
-import importlib.util
 import inspect
-import os
-import subprocess
 import sys
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
 import pytest
 
-from tests.support import ROOT, TIMEOUT, loop_factory, run
-
-SOURCE = ROOT / "tests" / "cython" / "awaitable_values.pyx"
+from tests.cythonized import compile_module
+from tests.support import TIMEOUT, loop_factory, run
 
 #: The size up to which a value may stay in a kept StopIteration: FASTWS_KEPT_VALUE of _await.h.
 KEPT = 4096
-
-BUILD = """
-import sys
-from Cython.Build import cythonize
-from setuptools import Extension, setup
-source, target, *flags = sys.argv[1:]
-extension = Extension(
-    "awaitable_values", [source], extra_compile_args=flags, extra_link_args=flags
-)
-setup(
-    ext_modules=cythonize([extension], build_dir=target, include_path=["."], quiet=True),
-    script_args=["-q", "build_ext", "--build-lib", target, "--build-temp", target],
-)
-"""
 
 
 class Box:
@@ -48,31 +29,7 @@ class Box:
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The module of SOURCE, compiled against this build of fastws."""
-    target = tmp_path_factory.mktemp("cython")
-    # A sanitizer's runtime that is preloaded for the tests must not judge the compiler.
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    flags = ["-fsanitize=address,undefined"] if os.environ.get("FASTWS_SANITIZE") == "1" else []
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, str(SOURCE), str(target), *flags],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=40 * TIMEOUT,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (library,) = [path for path in target.iterdir() if path.suffix in (".so", ".pyd")]
-    return load(library)
-
-
-def load(library: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("awaitable_values", library)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return compile_module("awaitable_values", tmp_path_factory.mktemp("cython"))
 
 
 async def awaited(awaitable: Any) -> Any:
@@ -692,12 +649,11 @@ def test_eager_task_takes_it(compiled: ModuleType) -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_task_factory(asyncio.eager_task_factory)
-        done = loop.create_task(compiled.Value("at once"))
+        done = asyncio.Task(compiled.Value("at once"), loop=loop, eager_start=True)
         assert done.done()
         assert await done == "at once"
         future = loop.create_future()
-        later = loop.create_task(compiled.Value("later", future))
+        later = asyncio.Task(compiled.Value("later", future), loop=loop, eager_start=True)
         future.set_result(None)
         assert await later == "later"
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "fastws"
 #: The layers from the lowest. A new module takes its place here, which is a decision about design.
 LAYERS: list[set[str]] = [
     {"_json", "codes", "events", "exceptions", "limits"},
-    {"_codec", "deflate", "handshake"},
+    {"_codec", "client_handshake", "deflate", "handshake", "http_fields", "http_head"},
     {"_protocol", "protocol"},
     {"_awaitables", "_channel", "_connection", "_timers", "_waking"},
     {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastws.handshake import parse_request
+from fastws.http_head import parse_request
 from fastws.requests import HTTPConnection, Request, build_scope, route_path
 from tests.asgi_peer import http_scope, websocket_scope
 

@@ -17,7 +17,7 @@ from fastws.config import Config
 from fastws.datastructures import Receive, Scope, Send
 from fastws.error_handlers import end
 from fastws.exceptions import HTTPException, WebSocketDisconnect, ending_of
-from fastws.handshake import _is_origin_allowed as is_origin_allowed
+from fastws.handshake import is_origin_allowed
 from fastws.requests import Request, mount, route_path
 from fastws.routing import APIWebSocketRoute
 from fastws.websocket import WebSocket

@@ -125,13 +125,27 @@ class Peer(Client):
         await self.send(close_frame(code))
         assert (await self.ended())[0] == (1005 if code is None else code)
 
-    async def until_end(self) -> list[Frame]:
+    async def frames(self) -> AsyncIterator[Frame]:
         """Every frame up to the server's EOF; a RST is an end as well."""
-        frames = []
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                frames.append(await self.read_frame())
-        return frames
+                yield await self.read_frame()
+
+    async def until_end(self) -> list[Frame]:
+        """All that is left."""
+        return [frame async for frame in self.frames()]
+
+    async def until_close(self) -> list[Frame]:
+        """Every frame up to the server's CLOSE, which is not among them."""
+        frames = [await self.read_frame()]
+        while frames[-1].opcode != CLOSE:
+            frames.append(await self.read_frame())
+        return frames[:-1]
+
+    async def send_if_possible(self, data: bytes) -> None:
+        """Send ``data`` to a server that may have ended TCP already."""
+        with contextlib.suppress(ConnectionError):
+            await self.send(data)
 
     def half_close(self) -> None:
         """Send EOF and go on reading."""
@@ -275,11 +289,6 @@ class Measured(ServerProcess):
         """Seconds of processor time used so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def resident(self) -> int:
-        """Bytes of memory in use."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.contextmanager

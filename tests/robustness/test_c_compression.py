@@ -559,11 +559,11 @@ IDLE = 2_000
 
 
 async def memory_of_idle_connections(*options: str, messages: bytes = b"") -> float:
-    """Resident bytes for each of IDLE connections that offered to compress and are idle."""
-    with measured(*options, "--access-log", "off", tracing=False) as server:
+    """Bytes allocated for each of IDLE connections that offered to compress and are idle."""
+    with measured(*options, "--access-log", "off") as server:
         peers: list[Peer] = []
         address = (server.host, server.port)
-        before = server.resident()
+        before, _ = await server.traced()
         try:
             for _ in range(IDLE // 50):
                 opened = await asyncio.gather(*(open_peer(address, "/", OFFER) for _ in range(50)))
@@ -575,7 +575,8 @@ async def memory_of_idle_connections(*options: str, messages: bytes = b"") -> fl
                     await peer.send(messages)
                 for peer in peers:
                     await peer.read_frame()
-            return (server.resident() - before) / IDLE
+            now, _ = await server.traced()
+            return (now - before) / IDLE
         finally:
             await asyncio.gather(*(peer.close() for peer in peers))
 
