@@ -17,7 +17,7 @@ PYTEST := $(PY) -m pytest
 
 PYX := $(wildcard fastws/_*.pyx)
 SOURCES := $(PYX) $(wildcard fastws/*.pxd fastws/*.h)
-CHECKED := $(wildcard fastws tests examples benchmarks autobahn tools setup.py)
+CHECKED := $(wildcard fastws tests examples docs benchmarks autobahn tools setup.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -8,7 +8,6 @@ import logging
 import traceback
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Coroutine,
     Iterable,
@@ -39,7 +38,7 @@ Lifespan = Callable[
 ]
 Handler = TypeVar("Handler", bound=Callable[[], Any])
 Handling = TypeVar("Handling", bound=ErrorHandler)
-Function = TypeVar("Function", bound=Callable[[Any, Any], Awaitable[Any]])
+Function = TypeVar("Function", bound=Callable[[Any, Any], Coroutine[Any, Any, Any]])
 
 
 class FastWS(APIRouter):
@@ -230,9 +229,11 @@ class FastWS(APIRouter):
         if not self._middleware and not self._error_handlers:
             return _start(ws, route, params)
         ws._route = (route, params)
-        return self._serve_websocket(ws)
+        if not self._error_handlers:
+            return self._stack().websocket(ws)
+        return self._serve_with_last_resort(ws)
 
-    async def _serve_websocket(self, ws: WebSocket) -> None:
+    async def _serve_with_last_resort(self, ws: WebSocket) -> None:
         try:
             await self._stack().websocket(ws)
         except Exception as error:

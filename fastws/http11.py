@@ -226,7 +226,7 @@ class HTTPProtocol(asyncio.Protocol):
             return
         hub.timers.cancel(self)
         hub.upgraded(self, connection)
-        connection.start(ws, handler, early)
+        connection.start(ws, handler, early, cancel_on_disconnect=route.cancel_on_disconnect)
 
     # Answering
 

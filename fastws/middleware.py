@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from fastws.datastructures import Message, Receive, Scope, Send
@@ -87,7 +87,7 @@ class MiddlewareFunction:
 
     def __init__(
         self,
-        function: Callable[[Any, CallNext], Awaitable[Any]],
+        function: Callable[[Any, CallNext], Coroutine[Any, Any, Any]],
         kind: Literal["websocket", "http"],
     ) -> None:
         if kind not in ("websocket", "http"):
@@ -107,7 +107,7 @@ class MiddlewareFunction:
 class Layer(NamedTuple):
     """A middleware with all that is inside of it; the innermost is the application's routes."""
 
-    websocket: Callable[[WebSocket], Awaitable[None]]
+    websocket: Callable[[WebSocket], Coroutine[Any, Any, None]]
     """Serves a connection; what it raises decides how the connection ends."""
     http: Callable[[Request], Awaitable[Response]]
     """Answers a request, or raises what the handler raised."""

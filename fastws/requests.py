@@ -205,6 +205,29 @@ class HTTPConnection:
             self._state = state = State(self.scope.setdefault("state", {}))
             return state
 
+    @property
+    def session(self) -> Any:
+        """What Starlette's ``SessionMiddleware``, or one like it, has put into the scope."""
+        return self._of_middleware("session", "SessionMiddleware")
+
+    @property
+    def auth(self) -> Any:
+        """What Starlette's ``AuthenticationMiddleware``, or one like it, has put into the scope."""
+        return self._of_middleware("auth", "AuthenticationMiddleware")
+
+    @property
+    def user(self) -> Any:
+        """What Starlette's ``AuthenticationMiddleware``, or one like it, has put into the scope."""
+        return self._of_middleware("user", "AuthenticationMiddleware")
+
+    def _of_middleware(self, name: str, middleware: str) -> Any:
+        try:
+            return self.scope[name]
+        except KeyError:
+            raise RuntimeError(
+                f"the scope has no {name!r}: add {middleware}, or another that sets it"
+            ) from None
+
 
 def _parse_cookies(line: str) -> dict[str, str]:
     """Read a ``Cookie`` header as leniently as browsers write it (RFC 6265 section 5.4)."""

@@ -61,6 +61,18 @@ class NativeConnection(Protocol):
     def call_at_end(self, callback: Callable[[], object]) -> None: ...
 
 
+class _OfMiddleware:
+    """An attribute that the request has; no property, so that a program may set its own instead."""
+
+    __slots__ = ("_name",)
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self._name = name
+
+    def __get__(self, ws: WebSocket | None, owner: Any) -> Any:
+        return self if ws is None else getattr(ws._describe(), self._name)
+
+
 class WebSocket(Channel):
     """One connection, from its opening handshake to its end.
 
@@ -196,6 +208,13 @@ class WebSocket(Channel):
     def app(self) -> Any:
         """The application that serves this connection."""
         return self._app
+
+    session: Any = _OfMiddleware()
+    """What Starlette's ``SessionMiddleware``, or one like it, has put into the scope."""
+    auth: Any = _OfMiddleware()
+    """What Starlette's ``AuthenticationMiddleware``, or one like it, has put into the scope."""
+    user: Any = _OfMiddleware()
+    """The same."""
 
     @property
     def path_params(self) -> dict[str, Any]:

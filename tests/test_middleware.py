@@ -8,7 +8,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware import Middleware as StarletteMiddleware
+from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -221,6 +223,35 @@ def test_starlettes_middleware_works(play: Play) -> None:
         )
         assert head.startswith("http/1.1 200")
         assert "access-control-allow-methods" in head
+
+    play(app, scenario)
+
+
+def test_what_authentication_puts_into_the_scope_is_there(play: Play) -> None:
+    class Bearer(AuthenticationBackend):
+        async def authenticate(self, connection: Any) -> tuple[AuthCredentials, SimpleUser]:
+            return AuthCredentials(["chat"]), SimpleUser(connection.headers["x-user"])
+
+    app = FastWS(middleware=[Middleware(AuthenticationMiddleware, backend=Bearer())])
+
+    def describe(connection: WebSocket | Request) -> list[Any]:
+        with pytest.raises(RuntimeError, match="no 'session': add SessionMiddleware"):
+            _ = connection.session
+        return [connection.user.username, connection.auth.scopes]
+
+    @app.websocket("/")
+    async def endpoint(ws: WebSocket) -> None:
+        await ws.accept()
+        await ws.send_json(describe(ws))
+
+    @app.get("/")
+    async def page(request: Request) -> Any:
+        return describe(request)
+
+    async def scenario(client: Client) -> None:
+        async with client.open("/", additional_headers={"X-User": "ann"}) as ws:
+            assert await ws.recv() == '["ann",["chat"]]'
+        assert (await client.request("GET /", "X-User: bob"))[1] == b'["bob",["chat"]]'
 
     play(app, scenario)
 

@@ -31,7 +31,7 @@ def test_tasks_are_cancelled_when_the_handler_returns() -> None:
 
     async def main() -> None:
         async with serving(app) as server, connect(server) as client:
-            await client.send(handshake() + frame(b"go"))
+            await client.send(handshake("/ws") + frame(b"go"))
             await client.head()
             await asyncio.wait_for(ended.wait(), TIMEOUT)
 
@@ -53,7 +53,7 @@ def test_tasks_are_cancelled_when_tcp_is_lost_although_the_handler_goes_on() -> 
 
     async def main() -> None:
         async with serving(app) as server, connect(server) as client:
-            await client.send(handshake())
+            await client.send(handshake("/ws"))
             await client.head()
             client.transport.abort()
             await asyncio.wait_for(ended.wait(), TIMEOUT)
@@ -80,7 +80,7 @@ def test_a_task_of_a_connection_that_has_ended_is_refused_and_its_coroutine_clos
 
     async def main() -> None:
         async with serving(app) as server, connect(server) as client:
-            await client.send(handshake() + frame(b"\x03\xe8", CLOSE))
+            await client.send(handshake("/ws") + frame(b"\x03\xe8", CLOSE))
             await client.rest()
 
     run(main())
@@ -104,7 +104,7 @@ def test_a_task_that_fails_is_logged_and_the_connection_goes_on(
 
     async def main() -> bytes:
         async with serving(app) as server, connect(server) as client:
-            await client.send(handshake())
+            await client.send(handshake("/ws"))
             await client.head()
             return (await client.frame())[1]
 

@@ -66,8 +66,8 @@ def test_a_server_that_stops_says_so_to_its_clients() -> None:
 
     with Program("docs.programs.deployed") as program:
         run(work(program))
+        assert program.process.wait(TIMEOUT) == 0
     program.assert_quiet()
-    assert program.process.returncode == 0
 
 
 @pytest.mark.parametrize("module", ["docs.programs.journal", "docs.programs.deployed"])
@@ -88,6 +88,19 @@ def test_a_program_serves_itself(module: str) -> None:
     program.command = [sys.executable, "-c", code, str(path)]
     with program:
         run(work(program, "/journal" if module.endswith("journal") else "/upload"))
+    program.assert_quiet()
+
+
+def test_an_application_is_mounted_in_another() -> None:
+    async def work(program: Program) -> None:
+        async with program.open("/live/caught") as ws:
+            assert await ask(ws, "x") == "1: x"
+        async with program.open("/parts/seats/7") as ws:
+            assert await ask(ws, "x") == "seat 7, next to 8: x"
+        assert (await program.refusal("/parts/seats/x")).complaints == [("path", "seat")]
+
+    with Program("tests.docs.mounted", "uvicorn") as program:
+        run(work(program))
     program.assert_quiet()
 
 
@@ -115,4 +128,18 @@ def test_programs_run_under_hypercorn_too(name: str) -> None:
 
     with Program(f"docs.programs.{name}", "hypercorn") as program:
         run(work())
+    program.assert_quiet()
+
+
+def test_hypercorn_refuses_with_any_response() -> None:
+    pytest.importorskip("hypercorn")
+
+    async def work(program: Program) -> None:
+        refusal = await program.refusal("/rooms/cellar")
+        assert (refusal.status, refusal.json()) == (503, {"detail": "cellar is full"})
+        refusal = await program.refusal("/teapot")
+        assert (refusal.status, refusal.body) == (418, b"short and stout\n")
+
+    with Program("docs.programs.refusing", "hypercorn") as program:
+        run(work(program))
     program.assert_quiet()
