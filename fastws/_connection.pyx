@@ -5,6 +5,7 @@ import os
 import random
 from contextvars import ContextVar
 from http import HTTPStatus
+from time import perf_counter
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
@@ -918,7 +919,7 @@ cdef class Connection(Session):
             return 1
         if not self.pings or payload not in self.pings:
             return 0
-        now = self.loop.time()
+        now = perf_counter()
         # An answer to a later PING answers those before it too (section 5.5.3).
         for key in list(self.pings):
             future, sent = self.pings.pop(key)
@@ -943,7 +944,8 @@ cdef class Connection(Session):
             raise ValueError(f"a ping with the data {payload!r} is waiting for its pong")
         self.send_control(OP_PING, payload)
         future = self.loop.create_future()
-        self.pings[payload] = (future, self.loop.time())
+        # Not the loop's clock: uvloop's stands still within a step and counts milliseconds.
+        self.pings[payload] = (future, perf_counter())
         return wait_for(future)
 
     def _drop_pings(self):

@@ -270,6 +270,7 @@ async def cpu_of_fragments(count: int) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.measures
 def test_b07_1_mib_in_fragments_of_one_byte_takes_linear_time() -> None:
     async def main() -> None:
         small, large = await cpu_of_fragments(MIB), await cpu_of_fragments(4 * MIB)
@@ -279,6 +280,7 @@ def test_b07_1_mib_in_fragments_of_one_byte_takes_linear_time() -> None:
     run(main(), timeout=24 * TIMEOUT)
 
 
+@pytest.mark.measures
 def test_b07_1_mib_in_fragments_of_one_byte_takes_twice_the_memory() -> None:
     async def main() -> None:
         with measured("--ws-max-fragments", "none") as server:
