@@ -2,14 +2,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 
 import pytest
 
 from fastws import FastWS, WebSocket
-from tests.serving import connect, frame, handshake, serving
+from tests.serving import Client, connect, frame, handshake, serving
 from tests.support import TIMEOUT, run
 
 CLOSE = 0x8
+
+
+def reset(client: Client) -> None:
+    """End TCP with a RST."""
+    linger = struct.pack("ii", 1, 0)
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    client.transport.abort()
 
 
 async def forever(ended: asyncio.Event) -> None:
@@ -55,7 +64,7 @@ def test_tasks_are_cancelled_when_tcp_is_lost_although_the_handler_goes_on() -> 
         async with serving(app) as server, connect(server) as client:
             await client.send(handshake("/ws"))
             await client.head()
-            client.transport.abort()
+            reset(client)
             await asyncio.wait_for(ended.wait(), TIMEOUT)
             go_on.set()
 
@@ -111,4 +120,5 @@ def test_a_task_that_fails_is_logged_and_the_connection_goes_on(
     with caplog.at_level(logging.ERROR, "fastws.error"):
         assert run(main()) == b"still here"
     assert [record.exc_info is not None for record in caplog.records] == [True]
-    assert "seeker" in caplog.text and "no such thing" in caplog.text
+    assert "seeker" in caplog.text
+    assert "no such thing" in caplog.text
