@@ -52,7 +52,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
         record
         for record in caplog.records
         if record.levelno >= logging.WARNING
-        and not record.name.startswith(("uvicorn", "hypercorn"))
+        and not record.name.startswith(("asyncio", "hypercorn", "uvicorn"))
     ]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -21,7 +22,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.support import LOOP, TIMEOUT, ServerProcess
+from tests.support import LOOP, ROOT, TIMEOUT, ServerProcess
 
 __all__ = [
     "SERVERS",
@@ -31,6 +32,7 @@ __all__ = [
     "ending",
     "hear",
     "kill",
+    "shown",
     "silence",
 ]
 
@@ -177,6 +179,12 @@ async def ending(ws: ClientConnection) -> tuple[list[Any], int | None, str]:
         while True:
             heard.append(await hear(ws))
     return heard, ws.close_code, ws.close_reason or ""
+
+
+def shown(page: str) -> list[Any]:
+    """The JSON that a page of the guide shows as sent or answered."""
+    text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")
+    return [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", text, re.M | re.S)]
 
 
 def kill(ws: ClientConnection) -> None:
