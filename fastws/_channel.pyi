@@ -4,13 +4,16 @@ Every verb that has to be awaited returns a coroutine, though not one of an ``as
 :mod:`fastws._awaitables`.
 """
 
-from collections.abc import Coroutine, Mapping
-from typing import Any, Literal
+import builtins
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Literal, TypeVar, overload
 
 from typing_extensions import Buffer, Self, disjoint_base
 
 from fastws.codes import WebSocketState
 from fastws.http_fields import HeaderPairs
+
+_T = TypeVar("_T")
 
 @disjoint_base
 class Channel:
@@ -141,8 +144,29 @@ class Channel:
             RuntimeError: as :meth:`receive_text`.
         """
 
+    @overload
     def receive_json(
-        self, mode: Literal["text", "binary"] | str = "text", timeout: float | None = None
+        self,
+        mode: Literal["text", "binary"] | str = "text",
+        timeout: float | None = None,
+        *,
+        type: None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+    @overload
+    def receive_json(
+        self,
+        mode: Literal["text", "binary"] | str = "text",
+        timeout: float | None = None,
+        *,
+        type: builtins.type[_T],
+    ) -> Coroutine[Any, Any, _T]: ...
+    @overload
+    def receive_json(
+        self,
+        mode: Literal["text", "binary"] | str = "text",
+        timeout: float | None = None,
+        *,
+        type: Any,
     ) -> Coroutine[Any, Any, Any]:
         """The next message, read as JSON; else as :meth:`receive_text`.
 
@@ -150,16 +174,26 @@ class Channel:
             mode: ``"text"`` or ``"binary"``, the kind that the message must have.
             timeout: seconds to wait, from the ``await`` on; ``None`` waits for as long as the
                 connection lasts.
+            type: what the message must be, and becomes: a msgspec ``Struct``, a dataclass, a
+                ``TypedDict``, a union of tagged structs, a pydantic model, …
 
         Raises:
-            json.JSONDecodeError: the message is not JSON (a ``ValueError``); it is taken off the
-                queue.
+            MessageError: with ``type``: the message is not of it, or is not JSON. It is taken off
+                the queue; the connection goes on.
+            json.JSONDecodeError: without ``type``: the message is not JSON (a ``ValueError``); it
+                is taken off the queue.
             WebSocketTypeError: the message is of the other kind; it is in ``data``.
             WebSocketDisconnect: the connection is over.
             WebSocketClosed: it is over because this application closed it.
             TimeoutError: no message came in time.
+            TypeError: JSON has no form for ``type``.
             RuntimeError: ``mode`` is another one; else as :meth:`receive_text`.
         """
+
+    def _receive_json_as(
+        self, decode: Callable[[str | bytes], _T], mode: str = "text", timeout: float | None = None
+    ) -> Coroutine[Any, Any, _T]:
+        """:meth:`receive_json` with the function that reads the message."""
 
     def receive(self, timeout: float | None = None) -> Coroutine[Any, Any, dict[str, Any]]:
         """The next message of either kind, or the end of the connection, as an ASGI event.
@@ -190,6 +224,9 @@ class Channel:
             StopAsyncIteration: the connection is over.
             RuntimeError: it is too early (accept first), or another task is receiving.
         """
+
+    def _next_as(self, decode: Callable[[str | bytes], _T]) -> Coroutine[Any, Any, _T]:
+        """:meth:`__anext__` with a function that reads the message."""
 
     # Sending
 

@@ -9,6 +9,7 @@ from fastws._connection cimport (
     WANT_MESSAGE,
     WANT_TEXT,
     Connection,
+    Receive,
 )
 
 from fastws._json import encode_json
@@ -20,6 +21,19 @@ cdef bint _is_binary(object mode) except -1:
     if mode == "binary":
         return True
     raise RuntimeError(f"mode is {mode!r}: expected 'text' or 'binary'")
+
+
+cdef inline object _receive_json(Channel channel, object mode, object timeout, object decode):
+    if channel.connection is None:
+        if decode is None:
+            return channel._link.receive_json(mode, timeout)
+        return channel._link.receive_json(mode, timeout, decode)
+    receive = channel.connection.receive_as(
+        WANT_JSON_BINARY if _is_binary(mode) else WANT_JSON_TEXT, timeout
+    )
+    if decode is not None:
+        (<Receive>receive).decode = decode
+    return receive
 
 
 cdef class Channel:
@@ -63,12 +77,11 @@ cdef class Channel:
             return self._link.receive_bytes(timeout)
         return self.connection.receive_as(WANT_BYTES, timeout)
 
-    def receive_json(self, mode="text", timeout=None):
-        if self.connection is None:
-            return self._link.receive_json(mode, timeout)
-        return self.connection.receive_as(
-            WANT_JSON_BINARY if _is_binary(mode) else WANT_JSON_TEXT, timeout
-        )
+    def receive_json(self, mode="text", timeout=None, *, type=None):
+        return _receive_json(self, mode, timeout, None if type is None else self._decoder_of(type))
+
+    def _receive_json_as(self, decode, mode="text", timeout=None):
+        return _receive_json(self, mode, timeout, decode)
 
     def receive(self, timeout=None):
         if self.connection is None:
@@ -82,6 +95,13 @@ cdef class Channel:
         if self.connection is None:
             return self._link.next_item()
         return self.connection.receive_as(WANT_ITEM, None)
+
+    def _next_as(self, decode):
+        if self.connection is None:
+            return self._link.next_item(decode)
+        receive = self.connection.receive_as(WANT_ITEM, None)
+        (<Receive>receive).decode = decode
+        return receive
 
     def send_text(self, data):
         if self.connection is None:

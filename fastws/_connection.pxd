@@ -145,6 +145,7 @@ cdef class Receive(Awaitable):
     cdef Connection connection  # None once the receive is over
     cdef int want
     cdef object timeout  # seconds or None
+    cdef object decode  # makes an object of the message; None where it is the item or plain JSON
     cdef bint waiting  # as the connection's receiver
     cdef object alarm  # the loop's handle for the timeout
     cdef bint timed_out

@@ -75,6 +75,7 @@ cdef enum:
     INTERNAL_ERROR = 1011
     TRY_AGAIN_LATER = 1013
 
+cdef double ANSWER_TIME = 1.0  # seconds for answers to what came before the peer's CLOSE or fault
 cdef double QUIET = 5.0  # seconds that a dead peer's own handler has to find out
 # The connection whose handler, or a task started by it, is running.
 cdef object current_connection = ContextVar("fastws.connection")
@@ -510,7 +511,12 @@ cdef class Connection(Session):
         ):
             self._answer_end()
         elif self.transport is not None:
-            self.timer.start(self.limits.close_timeout)
+            # A peer that waits for our CLOSE waits while the handler answers, but not for long;
+            # one that has half-closed reads on.
+            patience = self.limits.close_timeout
+            self.timer.start(
+                patience if self.end_code == ABNORMAL else min(patience, ANSWER_TIME)
+            )
         return 0
 
     cdef int _end_at_once(self) except -1:
@@ -572,6 +578,7 @@ cdef class Connection(Session):
         receive.connection = self
         receive.want = want
         receive.timeout = timeout
+        receive.decode = None
         receive.timed_out = False
         return receive
 
@@ -1037,14 +1044,14 @@ cdef class Receive(Awaitable):
         if self.want == WANT_MESSAGE:
             return {"type": "websocket.receive", "text" if is_text else "bytes": item}
         if self.want == WANT_ITEM:
-            return item
+            return item if self.decode is None else self.decode(item)
         if is_text != (self.want == WANT_JSON_TEXT):
             raise WebSocketTypeError(
                 f"receive_json() got a {'text' if is_text else 'binary'} message: "
                 f"pass mode=\"{'text' if is_text else 'binary'}\" or use receive()",
                 item,
             )
-        return orjson.loads(item)
+        return orjson.loads(item) if self.decode is None else self.decode(item)
 
     cdef int _detach(self) except -1:
         """No longer the one that waits."""

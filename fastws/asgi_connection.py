@@ -303,17 +303,28 @@ class ASGIConnection:
             "a text message arrived where binary is expected: use receive_text() or receive()", data
         )
 
-    async def receive_json(self, mode: str = "text", timeout: float | None = None) -> Any:
-        """The next message, read as JSON.
+    async def receive_json(
+        self,
+        mode: str = "text",
+        timeout: float | None = None,
+        decode: Callable[[str | bytes], Any] | None = None,
+    ) -> Any:
+        """The next message, read as JSON, or by ``decode``.
 
         Raises:
-            json.JSONDecodeError: the message is not JSON.
+            json.JSONDecodeError: the message is not JSON; ``decode`` may raise something else.
             RuntimeError: the mode is neither ``"text"`` nor ``"binary"``.
         """
-        receive = self.receive_text if _is_text(mode) else self.receive_bytes
-        return orjson.loads(await receive(timeout))
+        is_text = _is_text(mode)
+        data = await self._next_message(timeout)
+        if isinstance(data, str) is not is_text:
+            kind = "binary" if is_text else "text"
+            raise WebSocketTypeError(
+                f'receive_json() got a {kind} message: pass mode="{kind}" or use receive()', data
+            )
+        return orjson.loads(data) if decode is None else decode(data)
 
-    async def next_item(self) -> str | bytes:
+    async def next_item(self, decode: Callable[[str | bytes], Any] | None = None) -> Any:
         """The next message of either kind; for ``async for``, which ends when the connection does.
 
         Raises:
@@ -321,9 +332,10 @@ class ASGIConnection:
             RuntimeError: it is too early (accept first), or another task is receiving.
         """
         try:
-            return await self._next_message(None)
+            data = await self._next_message(None)
         except WebSocketDisconnect:
             raise StopAsyncIteration from None
+        return data if decode is None else decode(data)
 
     async def _next_message(self, timeout: float | None) -> str | bytes:
         event = await self._next_event(timeout)
@@ -584,7 +596,7 @@ class ASGIConnection:
 
 def _is_text(mode: str) -> bool:
     if mode not in ("text", "binary"):
-        raise RuntimeError(f"the mode of JSON messages is {mode!r}: expected 'text' or 'binary'")
+        raise RuntimeError(f"mode is {mode!r}: expected 'text' or 'binary'")
     return mode == "text"
 
 

@@ -18,10 +18,10 @@ from fastws.datastructures import (
     Send,
     State,
 )
-from fastws.exceptions import WebSocketDisconnect, WebSocketTypeError
+from fastws.exceptions import WebSocketDisconnect
 from fastws.http_fields import HeaderPairs
 from fastws.http_head import parse_request
-from fastws.messages import Decode, MessageTypes, decoder_of
+from fastws.messages import MessageTypes, decoder_of
 from fastws.requests import HTTPConnection, build_scope, mount
 from fastws.responses import Response
 from fastws.tasks import ConnectionTasks
@@ -102,6 +102,8 @@ class WebSocket(Channel):
         "_state",
         "_tasks",
     )
+
+    _decoder_of = staticmethod(decoder_of)
 
     _app: Any
     _path_params: dict[str, Any] | None
@@ -297,47 +299,6 @@ class WebSocket(Channel):
             )
         return super().send_denial_response(status, headers, body)
 
-    # Typed messages
-
-    @overload
-    def receive_json(
-        self, mode: str = "text", timeout: float | None = None, *, type: None = None
-    ) -> Coroutine[Any, Any, Any]: ...
-    @overload
-    def receive_json(
-        self, mode: str = "text", timeout: float | None = None, *, type: builtins.type[T]
-    ) -> Coroutine[Any, Any, T]: ...
-    @overload
-    def receive_json(
-        self, mode: str = "text", timeout: float | None = None, *, type: Any
-    ) -> Coroutine[Any, Any, Any]: ...
-    def receive_json(
-        self, mode: str = "text", timeout: float | None = None, *, type: Any = None
-    ) -> Coroutine[Any, Any, Any]:
-        """The next message, read as JSON.
-
-        Parameters:
-            mode: ``"text"`` or ``"binary"``, the kind that the message must have.
-            timeout: seconds to wait, from the ``await`` on; ``None`` waits for as long as the
-                connection lasts.
-            type: what the message must be, and becomes: a msgspec ``Struct``, a dataclass, a
-                ``TypedDict``, a union of tagged structs, a pydantic model, …
-
-        Raises:
-            MessageError: with ``type``: the message is not of it, or is not JSON. It is taken off
-                the queue; the connection goes on.
-            json.JSONDecodeError: without ``type``: the message is not JSON (a ``ValueError``).
-            WebSocketTypeError: the message is of the other kind; it is in ``data``.
-            WebSocketDisconnect: the connection is over.
-            WebSocketClosed: it is over because this application closed it.
-            TimeoutError: no message came in time.
-            TypeError: JSON has no form for ``type``.
-            RuntimeError: ``mode`` is another one; else as :meth:`receive_text`.
-        """
-        if type is None:
-            return Channel.receive_json(self, mode, timeout)
-        return _receive_as(self, decoder_of(type), mode, timeout)
-
     # Iterating
 
     async def iter_text(self) -> AsyncIterator[str]:
@@ -376,24 +337,6 @@ class WebSocket(Channel):
 
     def __repr__(self) -> str:
         return f"<WebSocket {self.id} {self.client_state.name}>"
-
-
-async def _receive_as(ws: Channel, decode: Decode, mode: str, timeout: float | None) -> Any:
-    data: str | bytes
-    try:
-        if mode == "text":
-            data = await ws.receive_text(timeout)
-        elif mode == "binary":
-            data = await ws.receive_bytes(timeout)
-        else:
-            raise RuntimeError(f"mode is {mode!r}: expected 'text' or 'binary'")
-    except WebSocketTypeError as error:
-        kind, other = ("binary", "text") if mode == "text" else ("text", "binary")
-        raise WebSocketTypeError(
-            f'receive_json() got a {kind} message where {other} is expected: pass mode="{kind}"',
-            error.data,
-        ) from None
-    return decode(data)
 
 
 class TypedWebSocket(WebSocket, Generic[ReceivedT, SentT]):
@@ -441,7 +384,7 @@ class TypedWebSocket(WebSocket, Generic[ReceivedT, SentT]):
         decode = self._types.decode if type is None else decoder_of(type)
         if decode is None:
             return Channel.receive_json(self, mode, timeout)
-        return _receive_as(self, decode, mode, timeout)
+        return self._receive_json_as(decode, mode, timeout)
 
     def __anext__(self) -> Coroutine[Any, Any, ReceivedT]:  # type: ignore[override]
         """The next message of either kind, read into the route's type."""
@@ -449,9 +392,6 @@ class TypedWebSocket(WebSocket, Generic[ReceivedT, SentT]):
         if decode is None:
             return Channel.__anext__(self)  # type: ignore[return-value]
         return self._next_as(decode)
-
-    async def _next_as(self, decode: Decode) -> Any:
-        return decode(await Channel.__anext__(self))
 
     def send_json(self, obj: SentT, mode: str = "text") -> Coroutine[Any, Any, None]:
         """Send an object of the route's type; one that can be read into it is, first.
