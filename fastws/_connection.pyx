@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from http import HTTPStatus
 from time import perf_counter
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
@@ -1077,6 +1078,8 @@ cdef class Receive(Awaitable):
 
 
 cdef class Pause(Awaitable):
+    # Python code could make one that has no connection: `type(ws.send_text(…))()`.
+    @cython.nonecheck(True)
     cdef int step(self, PyObject **result) except -1:
         cdef Connection connection = self.connection
         if not self.awaited:
@@ -1106,6 +1109,7 @@ cdef class Pause(Awaitable):
             raise connection._tell()
         return not connection.write_paused
 
+    @cython.nonecheck(True)
     cdef int abandon(self) except -1:
         group = self.connection.closers if self.closing else self.connection.drainers
         if group and self.future in group:

@@ -20,13 +20,17 @@ class Waiter:
 
     _asyncio_future_blocking: bool
 
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that wakes the task."""
+    def get_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that wakes the task; ``None`` for one that no :class:`LoopStep` made."""
 
     def add_done_callback(
         self, callback: Callable[[Waiter], object], *, context: Context | None = None
     ) -> None:
-        """Take the task's wake-up, to run once in ``context``."""
+        """Take the task's wake-up, to run once in ``context``.
+
+        Raises:
+            RuntimeError: no :class:`LoopStep` made this Waiter.
+        """
 
     def done(self) -> bool:
         """Whether nobody waits, or who waits is about to be woken."""

@@ -14,9 +14,12 @@ from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 
 cdef class Waiter:
     def get_loop(self):
-        return self.step.loop
+        # Python code could make one that no LoopStep knows: `type(waiter)()`.
+        return None if self.step is None else self.step.loop
 
     def add_done_callback(self, callback, *, context=None):
+        if self.step is None:
+            raise RuntimeError("a Waiter that no LoopStep has made cannot be waited for")
         self.callback = callback
         self.context = copy_context() if context is None else context
 

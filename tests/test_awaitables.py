@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from fastws import _connection
 from tests.cythonized import compile_module
 from tests.support import TIMEOUT, loop_factory, run
 
@@ -738,3 +739,14 @@ def test_anyio_takes_it(compiled: ModuleType) -> None:
             group.start_soon(awaited, compiled.Value("x"))
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    "advance",
+    [lambda made: made.send(None), lambda made: made.throw(ValueError("thrown")), next],
+    ids=["send", "throw", "next"],
+)
+@pytest.mark.parametrize("kind", [_connection.Pause, _connection.Receive])
+def test_one_that_python_makes_raises(kind: type[Any], advance: Callable[[Any], Any]) -> None:
+    with pytest.raises((AttributeError, RuntimeError, ValueError)):
+        advance(kind())

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fastws._waking import LoopStep
+from fastws._waking import LoopStep, Waiter
 from tests.conftest import LoopErrors
 from tests.cythonized import compile_module
 from tests.support import TIMEOUT, loop_factory, run
@@ -395,3 +395,11 @@ def test_error_at_the_end_is_reported_and_touches_nobody_else(
     (message,) = loop_errors.messages
     loop_errors.messages.clear()
     assert "ZeroDivisionError: at the end" in message
+
+
+def test_a_waiter_that_python_makes_harms_nobody() -> None:
+    waiter = Waiter()
+    assert waiter.get_loop() is None
+    assert not waiter.cancel()
+    with pytest.raises(RuntimeError, match="no LoopStep"):
+        waiter.add_done_callback(print)
