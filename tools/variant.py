@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SWITCH = {"asan": "FASTWS_SANITIZE", "coverage": "FASTWS_COVERAGE", "debug": "FASTWS_DEBUG"}
 
-FOLDERS = ["autobahn", "benchmarks", "examples", "fastws", "tests", "tools"]
+FOLDERS = ["autobahn", "benchmarks", "docs", "examples", "fastws", "tests", "tools"]
 FILES = [
     "CHANGELOG.md",
     "LICENSE",
