@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,8 +23,12 @@ from fastws.options import (
     HEADERS,
     NAMES,
     ORIGINS,
+    PEERS,
+    PERMISSIONS,
+    SECRET,
     SWITCH,
     TEXT,
+    TEXTS,
     ConfigError,
     Kind,
     Option,
@@ -32,6 +37,7 @@ from fastws.options import (
     format_size,
     number,
     size,
+    text,
 )
 
 __all__ = [
@@ -48,7 +54,7 @@ _DEFLATE = DeflateOptions()
 GROUPS = {
     "target": "Target",
     "bind": "Address",
-    "processes": "Process",
+    "processes": "Processes",
     "queue": "Size and queue",
     "sending": "Sending",
     "liveness": "Liveness",
@@ -56,8 +62,10 @@ GROUPS = {
     "handshake": "Handshake",
     "limits": "Limits",
     "shutdown": "Shutdown",
-    "http": "HTTP",
-    "logs": "Logs",
+    "http": "HTTP and proxies",
+    "tls": "TLS",
+    "logs": "Logs and figures",
+    "development": "Development",
 }
 """The headings of the options, in the order of ``--help``."""
 
@@ -71,6 +79,39 @@ def _parse_close_code(value: object) -> int:
 
 _CLOSE_CODE = Kind("CODE", "a close code: 1000-1003, 1007-1014 or 3000-4999", _parse_close_code)
 
+_PATH = text("PATH", "a path")
+
+
+def _parse_url_path(value: object) -> str | None:
+    if value is None or value == "none":
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"/[!-~]*", value) or set(value) & set("?#{"):
+        raise ValueError
+    return value
+
+
+_URL_PATH = Kind(
+    "PATH", "a path such as /metrics, or none", _parse_url_path, lambda value: value or "none"
+)
+
+
+def _parse_factory(value: object) -> object:
+    if value is None or value == "none":
+        return None
+    if isinstance(value, str) and not re.fullmatch(r"[^:\s]+:[^:\s]+", value):
+        raise ValueError
+    if not isinstance(value, str) and not callable(value):
+        raise ValueError
+    return value
+
+
+_FACTORY = Kind(
+    "MODULE:ATTRIBUTE",
+    "a function, or where it is: module:attribute",
+    _parse_factory,
+    lambda value: "none" if value is None else str(getattr(value, "__qualname__", value)),
+)
+
 
 def _option(
     default: Any,
@@ -80,11 +121,12 @@ def _option(
     *,
     per_route: bool = False,
     aliases: tuple[str, ...] = (),
+    variables: tuple[str, ...] = (),
     limit: str | None = None,
 ) -> Any:
     """Declare a field of :class:`Config` as an option; the field's name becomes the option's."""
     declared: dict[str, Any] = {"kind": kind, "group": group, "help": help}
-    declared |= {"per_route": per_route, "aliases": aliases}
+    declared |= {"per_route": per_route, "aliases": aliases, "variables": variables}
     return dataclasses.field(default=default, metadata={"option": declared, "limit": limit})
 
 
@@ -114,10 +156,33 @@ class Config:
 
     factory: bool = _option(False, FLAG, "target", "APP is a function that returns the application")
     app_dir: str = _option(".", TEXT, "target", "Directory to import APP from")
+    env_file: str | None = _option(
+        None, _PATH, "target", "File of NAME=VALUE lines to put into the environment first"
+    )
+    lifespan: str = _option(
+        "auto",
+        choice("auto", "on", "off"),
+        "target",
+        "Whether the application's startup and shutdown run",
+    )
     root_path: str = _option("", TEXT, "target", "Path under which a proxy mounts the application")
 
     host: str = _option("127.0.0.1", TEXT, "bind", "Address or name to listen on")
     port: int = _option(8000, number(0, 65535), "bind", "Port to listen on; 0 picks a free one")
+    uds: str | None = _option(
+        None, _PATH, "bind", "Unix socket to listen on, instead of host and port"
+    )
+    uds_permissions: int = _option(0o666, PERMISSIONS, "bind", "Who may connect to the Unix socket")
+    fd: int | None = _option(
+        None, number(0, nothing="none"), "bind", "Open file descriptor of a socket to listen on"
+    )
+    reuse_port: str = _option(
+        "auto",
+        choice("auto", "on", "off"),
+        "bind",
+        "Whether each process has a listening socket of its own; auto decides by what is shared"
+        " fairly",
+    )
     backlog: int = _option(2048, number(1), "bind", "Connections the kernel queues before accept")
     tcp_keepalive: float | None = _option(
         60.0, duration(optional=True), "bind", "Idle time before TCP probes a peer"
@@ -131,6 +196,15 @@ class Config:
         choice("auto", "uvloop", "asyncio"),
         "processes",
         "Event loop; auto takes uvloop where it is installed",
+    )
+    workers: int = _option(
+        1, number(1), "processes", "Processes that serve", variables=("WEB_CONCURRENCY",)
+    )
+    timeout_worker_healthcheck: float = _option(
+        5.0,
+        duration(),
+        "processes",
+        "Time a worker has to say that it lives, before it is replaced",
     )
 
     ws_max_size: int | None = _limit(
@@ -155,12 +229,30 @@ class Config:
         "sending",
         "Unsent bytes above which a send that nobody awaits ends the connection (1013)",
     )
+    ws_write_timeout: float | None = _limit(
+        "write_timeout",
+        duration(optional=True),
+        "sending",
+        "Time in which a peer that reads nothing is cut",
+    )
 
     ws_ping_interval: float | None = _limit(
         "ping_interval", duration(optional=True), "liveness", "Silence after which a ping is sent"
     )
     ws_ping_timeout: float | None = _limit(
         "ping_timeout", duration(optional=True), "liveness", "Time a peer has to react to a ping"
+    )
+    ws_idle_timeout: float | None = _limit(
+        "idle_timeout",
+        duration(optional=True),
+        "liveness",
+        "Time without a message, in either direction, after which a connection is closed",
+    )
+    ws_max_lifetime: float | None = _limit(
+        "max_lifetime",
+        duration(optional=True),
+        "liveness",
+        "Time after which a connection is closed, whatever it does",
     )
     ws_open_timeout: float | None = _limit(
         "open_timeout",
@@ -228,6 +320,15 @@ class Config:
         "Open connections, WebSockets included; auto is the limit of open files less 64",
         aliases=("limit-concurrency",),
     )
+    limit_connections_per_ip: int | None = _option(
+        None, number(1, nothing="none"), "limits", "Open connections of one address"
+    )
+    limit_message_rate: int | None = _limit(
+        "message_rate",
+        number(1, nothing="none"),
+        "limits",
+        "Messages a second that a peer may send; above that its connection is closed (1008)",
+    )
     header_read_timeout: float | None = _option(
         10.0, duration(optional=True), "limits", "Time for each later request on a kept connection"
     )
@@ -251,9 +352,26 @@ class Config:
     shutdown_code: int = _option(
         int(CloseCode.SERVICE_RESTART), _CLOSE_CODE, "shutdown", "Close code when the server stops"
     )
+    drain_window: float | None = _option(
+        None,
+        duration(optional=True),
+        "shutdown",
+        "Time over which a stopping server spreads its closes, so that not all peers come back at"
+        " once",
+    )
 
     timeout_keep_alive: float = _option(
         5.0, duration(), "http", "Time a connection is kept for another request"
+    )
+    proxy_headers: bool = _option(
+        True, SWITCH, "http", "Take scheme and client from a trusted proxy's X-Forwarded headers"
+    )
+    forwarded_allow_ips: tuple[str, ...] = _option(
+        ("127.0.0.1",),
+        PEERS,
+        "http",
+        "Proxies to trust",
+        variables=("FORWARDED_ALLOW_IPS",),
     )
     server_header: bool = _option(False, SWITCH, "http", "Name the server in responses")
     date_header: bool = _option(True, SWITCH, "http", "Send the Date header")
@@ -261,13 +379,69 @@ class Config:
         (), HEADERS, "http", "Header to add to every response; may be repeated"
     )
 
+    ssl_certfile: str | None = _option(
+        None, _PATH, "tls", "Certificate, and the chain to its authority (PEM); turns TLS on"
+    )
+    ssl_keyfile: str | None = _option(
+        None, _PATH, "tls", "Its private key, where that is in a file of its own (PEM)"
+    )
+    ssl_keyfile_password: str | None = _option(None, SECRET, "tls", "Password of the private key")
+    ssl_ca_certs: str | None = _option(
+        None, _PATH, "tls", "Authorities that clients' certificates are checked against (PEM)"
+    )
+    ssl_cert_reqs: str = _option(
+        "none",
+        choice(
+            "none",
+            "optional",
+            "required",
+            synonyms={"0": "none", "1": "optional", 0: "none"}
+            | {"2": "required", 1: "optional", 2: "required"},
+        ),
+        "tls",
+        "Whether a client shows a certificate",
+    )
+    ssl_ciphers: str | None = _option(
+        None, text("TEXT", "a list in OpenSSL's syntax"), "tls", "Ciphers for TLS 1.2"
+    )
+    ssl_min_version: str = _option(
+        "1.2", choice("1.2", "1.3"), "tls", "Oldest version of TLS that is spoken"
+    )
+    ssl_context_factory: str | Callable[..., ssl.SSLContext] | None = _option(
+        None, _FACTORY, "tls", "Function that makes the ssl.SSLContext: module:attribute"
+    )
+    ssl_handshake_timeout: float = _option(10.0, duration(), "tls", "Time for the TLS handshake")
+
     log_level: str = _option(
         "info",
         choice("critical", "error", "warning", "info", "debug"),
         "logs",
         "Least severe message to log",
     )
+    log_format: str = _option(
+        "text", choice("text", "json"), "logs", "How a line is written; json is one object a line"
+    )
+    log_config: str | None = _option(
+        None, _PATH, "logs", "File with a logging configuration (JSON, TOML or INI), instead"
+    )
     access_log: bool = _option(True, SWITCH, "logs", "Log each request, refusal and connection")
+    metrics: str | None = _option(
+        None, _URL_PATH, "logs", "URL path that shows figures for Prometheus"
+    )
+    health: str | None = _option(
+        None, _URL_PATH, "logs", "URL path that says 200 while serving and 503 once stopping"
+    )
+
+    reload: bool = _option(False, FLAG, "development", "Start again when a source file changes")
+    reload_dir: tuple[str, ...] = _option(
+        (), TEXTS, "development", "Directory to watch; none is the one APP is imported from"
+    )
+    reload_include: tuple[str, ...] = _option(
+        ("*.py",), TEXTS, "development", "Names of files to watch"
+    )
+    reload_exclude: tuple[str, ...] = _option(
+        (".*", "*~"), TEXTS, "development", "Names of files and directories not to watch"
+    )
 
     _routes: dict[int, tuple[Mapping[str, object], Config]] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False

@@ -55,8 +55,14 @@ class Limits:
             once the buffer is down to a quarter).
         max_backpressure: bytes in the write buffer above which a send that nobody awaits ends the
             connection with 1013.
+        write_timeout: seconds in which a peer that takes none of the bytes that wait for it is cut.
         ping_interval: seconds without inbound bytes after which a PING is sent.
         ping_timeout: seconds a peer has to show life after that PING.
+        idle_timeout: seconds without a message, in either direction, after which the connection is
+            closed; PING and PONG do not count.
+        max_lifetime: seconds after accept() in which the connection is closed, whatever it does.
+        message_rate: messages a second that the peer may send, a second's worth at once; above
+            that the connection ends with 1008, before the message is made.
         open_timeout: seconds from the accepted TCP connection to a complete request.
         accept_timeout: seconds the application has to accept or refuse.
         close_timeout: seconds the peer has to answer a CLOSE and to close TCP.
@@ -71,8 +77,12 @@ class Limits:
     max_queue_bytes: int = MIB
     write_limit: int = 64 * KIB
     max_backpressure: int = MIB
+    write_timeout: float | None = 30.0
     ping_interval: float | None = 20.0
     ping_timeout: float | None = 20.0
+    idle_timeout: float | None = None
+    max_lifetime: float | None = None
+    message_rate: int | None = None
     open_timeout: float | None = 10.0
     accept_timeout: float | None = 30.0
     close_timeout: float = 10.0

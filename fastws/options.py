@@ -7,7 +7,9 @@ of them accept the same and refuse with the same sentence.
 
 from __future__ import annotations
 
+import ipaddress
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,14 +26,19 @@ __all__ = [
     "NAMES",
     "ORIGINS",
     "Option",
+    "PEERS",
+    "PERMISSIONS",
+    "SECRET",
     "SWITCH",
     "TEXT",
+    "TEXTS",
     "choice",
     "duration",
     "format_duration",
     "format_size",
     "number",
     "size",
+    "text",
 ]
 
 
@@ -70,6 +77,8 @@ class Option:
         help: one sentence, without its default.
         per_route: whether ``@app.websocket`` takes it too.
         aliases: other names for it.
+        variables: environment variables of other programs that set it too, where ``FASTWS_…`` does
+            not.
     """
 
     name: str
@@ -79,6 +88,7 @@ class Option:
     help: str
     per_route: bool = False
     aliases: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
 
     @property
     def keyword(self) -> str:
@@ -249,6 +259,47 @@ TEXT = Kind("TEXT", "a text", _parse_text, lambda value: value or '""')
 """Any text."""
 
 
+def text(metavar: str, accepts: str) -> Kind:
+    """A text that is not empty, or ``none``: a path, say, named by its ``metavar``."""
+
+    def parse(value: object) -> str | None:
+        if _is_none(value):
+            return None
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if not isinstance(value, str) or not value:
+            raise ValueError
+        return value
+
+    return Kind(metavar, accepts + ", or none", parse, lambda value: value or "none")
+
+
+def _parse_secret(value: object) -> str | None:
+    return None if value is None else _parse_text(value)
+
+
+SECRET = Kind(
+    "TEXT", "a text", _parse_secret, lambda value: "none" if value is None else "(not shown)"
+)
+"""A text that is never printed."""
+
+
+def _parse_permissions(value: object) -> int:
+    mode = int(value, 8) if isinstance(value, str) else value
+    if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777:
+        raise ValueError
+    return mode
+
+
+PERMISSIONS = Kind(
+    "MODE",
+    "permissions in octal such as 660, up to 777",
+    _parse_permissions,
+    lambda value: f"{value:03o}",
+)
+"""Who may use a file."""
+
+
 # Lists
 
 
@@ -267,6 +318,34 @@ def _words(value: object) -> tuple[str, ...]:
         words.append(item.strip())
     return tuple(words)
 
+
+TEXTS = Kind(
+    "TEXT",
+    "texts with commas between them, or none",
+    lambda value: () if _is_none(value) else _words(value),
+    lambda value: ",".join(value) or "none",
+    repeated=True,
+)
+"""Any texts."""
+
+
+def _parse_peers(value: object) -> tuple[str, ...]:
+    if _is_none(value):
+        return ()
+    peers = _words(value)
+    for peer in peers:
+        if peer not in ("*", "unix"):
+            ipaddress.ip_network(peer)
+    return peers
+
+
+PEERS = Kind(
+    "LIST",
+    "addresses or networks such as 10.0.0.0/8 with commas between them, unix, * or none",
+    _parse_peers,
+    lambda value: ",".join(value) or "none",
+)
+"""Peers by their address; ``unix`` is whoever connects through a Unix socket, ``*`` anybody."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110 section 5.6.2."""
