@@ -98,7 +98,7 @@ $(VENV)/.built: $(VENV)/.build-tools $(SOURCES) setup.py $(if $(MISSING),ALWAYS)
 
 # The package in place, its dependencies and its command; what is compiled already stays as it is.
 $(VENV)/.installed: $(VENV)/.build-tools pyproject.toml | $(VENV)/.built
-	$(PIP) install --no-build-isolation --editable .
+	$(PIP) install --no-build-isolation --editable '.[all]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
