@@ -14,6 +14,9 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST := $(PY) -m pytest
+# Test files run side by side in so many processes; 0 runs them in one, as for a debugger.
+PARALLEL ?= 2
+SIDE_BY_SIDE = $(if $(filter-out 0,$(PARALLEL)),-n $(PARALLEL) --dist loadfile)
 
 PYX := $(wildcard fastws/_*.pyx)
 SOURCES := $(PYX) $(wildcard fastws/*.pxd fastws/*.h)
@@ -27,7 +30,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  PYTHON=python3.12 chooses the interpreter of a new .venv; HOST= and PORT= are those of run;'
-	@echo '  ARGS="..." goes to the program that a target runs.'
+	@echo '  ARGS="..." goes to the program that a target runs; PARALLEL=4 runs tests in so many processes.'
 
 build: $(VENV)/.built $(VENV)/.installed ## Make .venv and compile the modules in place
 
@@ -35,8 +38,8 @@ run: build ## Serve the example chat; prints the address to open
 	$(BIN)/fastws run examples.chat:app --host $(HOST) --port $(PORT) $(ARGS)
 
 test: build $(VENV)/.dev ## Run the tests, on uvloop and on asyncio's own loop
-	FASTWS_TEST_LOOP=uvloop $(PYTEST) -m "not browser" $(ARGS)
-	FASTWS_TEST_LOOP=asyncio $(PYTEST) -m "not browser" $(ARGS)
+	FASTWS_TEST_LOOP=uvloop $(PYTEST) -m "not browser" $(SIDE_BY_SIDE) $(ARGS)
+	FASTWS_TEST_LOOP=asyncio $(PYTEST) -m "not browser" $(SIDE_BY_SIDE) $(ARGS)
 
 test-browser: build $(VENV)/.dev ## Drive the example chat in headless Chromium
 	$(PYTEST) -m browser $(ARGS)
@@ -49,10 +52,10 @@ types: $(VENV)/.dev ## Check types with mypy --strict
 	$(BIN)/mypy --strict $(CHECKED)
 
 debug: $(VENV)/.dev ## Run the tests on a build with bounds checks and asserts
-	$(PY) tools/variant.py debug -- $(abspath $(PY)) -m pytest -m "not browser and not measures" $(ARGS)
+	$(PY) tools/variant.py debug -- $(abspath $(PY)) -m pytest -m "not browser and not measures" $(SIDE_BY_SIDE) $(ARGS)
 
 asan: $(VENV)/.dev ## Run the tests under AddressSanitizer and UBSan
-	$(PY) tools/variant.py asan -- $(abspath $(PY)) -m pytest -m "not browser and not measures" -p no:cacheprovider $(ARGS)
+	$(PY) tools/variant.py asan -- $(abspath $(PY)) -m pytest -m "not browser and not measures" $(SIDE_BY_SIDE) -p no:cacheprovider $(ARGS)
 
 coverage: $(VENV)/.dev ## Measure the lines the tests run; 100 % of the codec or it fails
 	$(PY) tools/variant.py coverage -- $(abspath $(PY)) tools/coverage_report.py $(ARGS)

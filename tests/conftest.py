@@ -64,3 +64,9 @@ def loop_errors() -> Iterator[LoopErrors]:
         logger.removeHandler(handler)
     if handler.messages:
         pytest.fail("an event loop reported:\n" + "\n".join(handler.messages))
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number: many are masked at random, and a test has the same name in each
+    of the processes that share the tests out."""
+    return f"{len(val)}B" if isinstance(val, bytes) else None
