@@ -24,7 +24,7 @@ CHECKED := $(wildcard fastws tests examples docs benchmarks autobahn tools setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build run test test-browser lint types debug asan coverage autobahn bench dist clean
+.PHONY: help build run test test-browser lint types debug asan coverage autobahn bench soak dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ autobahn: build $(VENV)/.dev ## Run Autobahn's test suite, as server and as clie
 
 bench: build $(VENV)/.dev ## Measure CPU per message against a plain TCP echo
 	$(PY) -m benchmarks.bench $(ARGS)
+
+soak: build $(VENV)/.dev ## Hold 10,000 connections for 10 minutes, with churn and kills
+	$(PY) -m benchmarks.soak $(ARGS)
 
 dist: $(VENV)/.dev ## Build the sdist and the wheel, and try both in empty environments
 	rm -rf dist
