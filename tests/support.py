@@ -112,6 +112,7 @@ class ServerProcess:
         options: further words of the command line.
         cwd: the process's directory; the tree by default.
         env: environment variables to add.
+        uds: the Unix socket that `options` make it listen on, instead of host and port.
 
     The block is entered once the server accepts connections, within 4 × TIMEOUT; if it ends before
     that, or is not ready in time, RuntimeError says so with its output. Leaving the block sends
@@ -126,10 +127,12 @@ class ServerProcess:
         env: Mapping[str, str] | None = None,
         host: str = "127.0.0.1",
         port: int | None = None,
+        uds: Path | None = None,
     ) -> None:
         self.host = host
         self.port = free_port(host) if port is None else port
-        address = ["--host", host, "--port", str(self.port)]
+        self._uds = uds
+        address = ["--host", host, "--port", str(self.port)] if uds is None else []
         self.command = [sys.executable, "-m", "fastws", "run", app, *address, *options]
         self._cwd = ROOT if cwd is None else cwd
         # The tree first, so that the process imports the build that the tests themselves run on.
@@ -201,6 +204,17 @@ class ServerProcess:
         with stream:
             self._lines.extend(stream)
 
+    def _connect(self) -> socket.socket:
+        if self._uds is None:
+            return socket.create_connection((self.host, self.port), timeout=TIMEOUT)
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(str(self._uds))
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
     def _wait_until_ready(self, deadline: float) -> None:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -210,7 +224,7 @@ class ServerProcess:
                     f"the server ended with status {self.process.returncode}:\n{self.output}"
                 )
             with contextlib.suppress(OSError):
-                socket.create_connection((self.host, self.port), timeout=TIMEOUT).close()
+                self._connect().close()
                 return
             # A listening socket cannot be awaited from outside: ask again a little later.
             time.sleep(0.02)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,18 +17,14 @@ from playwright.sync_api import (
     Locator,
     Playwright,
     expect,
-    sync_playwright,
 )
 
-from tests.support import TIMEOUT, ServerProcess
+from tests.browser.chromium import WAIT, launch
+from tests.support import ServerProcess
 
 pytestmark = pytest.mark.browser
 
 ARTIFACTS = Path(__file__).with_name("artifacts")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-WAIT = 4 * TIMEOUT
-"""Seconds a page has to show something: two browsers and a server share the machine."""
-
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
 
@@ -85,30 +80,6 @@ class Visitor:
     def screenshot(self, name: str) -> None:
         ARTIFACTS.mkdir(exist_ok=True)
         self.page.screenshot(path=ARTIFACTS / f"{name}.png", animations="disabled")
-
-
-def launch(playwright: Playwright) -> Browser:
-    chromium = os.environ.get("FASTWS_CHROMIUM") or shutil.which("chromium")
-    if chromium is None:
-        pytest.fail(
-            "There is no Chromium to drive the chat with: install the package “chromium”, or set "
-            "FASTWS_CHROMIUM to the path of one."
-        )
-    return playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    expect.set_options(timeout=WAIT * 1000)
-    with sync_playwright() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    started = launch(playwright)
-    yield started
-    started.close()
 
 
 @pytest.fixture
