@@ -52,10 +52,10 @@ types: $(VENV)/.dev ## Check types with mypy --strict
 	$(BIN)/mypy --strict $(CHECKED)
 
 debug: $(VENV)/.dev ## Run the tests on a build with bounds checks and asserts
-	$(PY) tools/variant.py debug -- $(abspath $(PY)) -m pytest -m "not browser and not measures" $(SIDE_BY_SIDE) $(ARGS)
+	$(PY) tools/variant.py debug -- $(abspath $(PY)) -m pytest -m "not browser and not foreign and not measures" $(SIDE_BY_SIDE) $(ARGS)
 
 asan: $(VENV)/.dev ## Run the tests under AddressSanitizer and UBSan
-	$(PY) tools/variant.py asan -- $(abspath $(PY)) -m pytest -m "not browser and not measures" $(SIDE_BY_SIDE) -p no:cacheprovider $(ARGS)
+	$(PY) tools/variant.py asan -- $(abspath $(PY)) -m pytest -m "not browser and not foreign and not measures" $(SIDE_BY_SIDE) -p no:cacheprovider $(ARGS)
 
 coverage: $(VENV)/.dev ## Measure the lines the tests run; 100 % of the codec or it fails
 	$(PY) tools/variant.py coverage -- $(abspath $(PY)) tools/coverage_report.py $(ARGS)

@@ -2,19 +2,19 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <stdlib.h>
-#include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define OPCODE_CONTINUATION 0x0
 #define OPCODE_CLOSE 0x8
-#define OPCODE_PING 0x9
-#define OPCODE_PONG 0xA
 
 #define RESPONSE_LIMIT 8192
+
+/* A loopback address has some 28,000 ports for connections to one server, those of the last minute
+ * included (TIME_WAIT). */
+#define SOURCE_ADDRESSES 64
+#define CONNECTIONS_AN_ADDRESS 10000
 
 /* The answer to the nonce of RFC 6455 section 1.3, which every connection sends: a client that
  * measures a server needs no SHA-1. */
@@ -22,6 +22,8 @@ static const char ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /* Shared by all connections: bytes are consumed before the next read. */
 static uint8_t input[256 * 1024];
+
+/* ---- sending ---- */
 
 static void watch_writing(struct connection *connection, bool wanted) {
     if (connection->waits_to_write == wanted)
@@ -36,17 +38,17 @@ static void watch_writing(struct connection *connection, bool wanted) {
 static void flush(struct connection *connection) {
     const struct stream *stream = &load.stream;
     while (connection->owed > 0 || connection->control_length > 0) {
-        size_t into_frame = connection->position % stream->frame_length;
-        bool control = connection->control_length > 0 && into_frame == 0;
+        bool control = false;
         const uint8_t *from = stream->bytes + connection->position;
         /* The stream holds its cycle twice, so any stretch of one cycle is contiguous. */
         size_t wanted =
             connection->owed < stream->cycle_length ? connection->owed : stream->cycle_length;
-        if (control) {
-            from = connection->control_out + connection->control_sent;
-            wanted = connection->control_length - connection->control_sent;
-        } else if (connection->control_length > 0) {
-            wanted = stream->frame_length - into_frame;
+        if (connection->control_length > 0) {
+            size_t rest = stream_rest_of_frame(stream, connection->position);
+            control = rest == 0;
+            wanted = control ? connection->control_length - connection->control_sent : rest;
+            if (control)
+                from = connection->control_out + connection->control_sent;
         }
         ssize_t sent = send(connection->fd, from, wanted, MSG_NOSIGNAL);
         if (sent < 0) {
@@ -70,197 +72,46 @@ static void flush(struct connection *connection) {
     watch_writing(connection, false);
 }
 
-static void send_control(struct connection *connection, uint8_t opcode, const uint8_t *payload,
-                         size_t length) {
-    if (connection->control_length > 0) {
-        /* RFC 6455 section 5.5.3 lets one pong answer several pings, but a frame that is partly out
-         * cannot change any more. */
-        if (connection->control_sent > 0)
-            fail("the server sent a second ping before it had read the pong to the first");
-    }
+void connection_send_control(struct connection *connection, uint8_t opcode, const uint8_t *payload,
+                             size_t length) {
+    /* RFC 6455 section 5.5.3 lets one pong answer several pings, but a frame that is partly out
+     * cannot change any more. */
+    if (connection->control_length > 0 && connection->control_sent > 0)
+        fail("the server sent a second ping before it had read the pong to the first");
     connection->control_length =
         put_client_frame(connection->control_out, opcode, payload, length, 0x37fa213d);
     flush(connection);
 }
 
 void connection_send(struct connection *connection, uint32_t count) {
+    const struct stream *stream = &load.stream;
     uint64_t now = now_ns();
-    uint32_t slot = connection->next_reply + connection->outstanding;
-    for (uint32_t i = 0; i < count; i++)
-        connection->sent_at[(slot + i) % load.inflight] = now;
-    connection->owed += count * load.stream.frame_length;
-    connection->outstanding += count;
-    load.outstanding += count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t next = connection->next_send;
+        connection->sent_at[next] = now;
+        connection->owed += stream->messages[next].length;
+        connection->next_send = next + 1 == stream->count ? 0 : next + 1;
+    }
+    if (connection->publishes) {
+        load.published_at = now;
+        load.outstanding += load.open - 1;
+    } else {
+        connection->outstanding += count;
+        load.outstanding += count;
+    }
     flush(connection);
 }
 
 void connection_close(struct connection *connection) {
     static const uint8_t normal_closure[2] = {1000 >> 8, 1000 & 0xff};
+    if (connection->state == CLOSED)
+        return;
     connection->state = CLOSING;
-    if (load.mode == MODE_TCP) {
+    if (load.raw) {
         if (shutdown(connection->fd, SHUT_WR) < 0)
             fail("shutdown: %s", strerror(errno));
     } else {
-        send_control(connection, OPCODE_CLOSE, normal_closure, sizeof normal_closure);
-    }
-}
-
-/* ---- receiving ---- */
-
-static void reply_complete(struct connection *connection, uint64_t now) {
-    if (connection->outstanding == 0)
-        fail("the server sent a message that answers none of ours");
-    if (connection->message_position != load.stream.reply_length)
-        fail("a reply had %llu bytes of payload instead of %llu",
-             (unsigned long long)connection->message_position,
-             (unsigned long long)load.stream.reply_length);
-    uint32_t slot = connection->next_reply;
-    connection->message_position = 0;
-    connection->next_reply = slot + 1 == load.inflight ? 0 : slot + 1;
-    if (load.measuring) {
-        load.messages++;
-        histogram_add(&load.latency, now - connection->sent_at[slot]);
-    }
-    if (load.refill) {
-        connection->sent_at[slot] = now;
-        connection->owed += load.stream.frame_length;
-    } else {
-        connection->outstanding--;
-        load.outstanding--;
-    }
-}
-
-/* Compares what a wrong echo would get wrong: the first bytes, the last one, and the length. */
-static void check_payload(const struct connection *connection, const uint8_t *bytes,
-                          uint64_t length) {
-    const struct stream *stream = &load.stream;
-    const struct expectation *expected = &stream->expectations[connection->next_reply];
-    uint64_t position = connection->message_position;
-    if (length > stream->reply_length - position)
-        fail("a reply is longer than the %llu bytes that were sent",
-             (unsigned long long)stream->reply_length);
-    if (position < stream->head_length) {
-        size_t here = stream->head_length - (size_t)position;
-        if (here > length)
-            here = (size_t)length;
-        if (memcmp(bytes, expected->head + position, here) != 0)
-            fail("a reply begins with other bytes than the message it answers");
-    }
-    if (length > 0 && position + length == stream->reply_length &&
-        bytes[length - 1] != expected->last)
-        fail("a reply ends with another byte than the message it answers");
-}
-
-static void receive_raw(struct connection *connection, const uint8_t *bytes, const uint8_t *end,
-                        uint64_t now) {
-    while (bytes < end) {
-        uint64_t take = load.stream.reply_length - connection->message_position;
-        if (take > (uint64_t)(end - bytes))
-            take = (uint64_t)(end - bytes);
-        check_payload(connection, bytes, take);
-        connection->message_position += take;
-        bytes += take;
-        if (connection->message_position == load.stream.reply_length)
-            reply_complete(connection, now);
-    }
-}
-
-static void check_header(const struct connection *connection) {
-    uint8_t opcode = connection->header[0] & 0x0f;
-    bool final = connection->header[0] & 0x80;
-    if (connection->header[0] & 0x70)
-        fail("the server set a reserved bit without an extension (RFC 6455 section 5.2)");
-    if (connection->header[1] & 0x80)
-        fail("the server masked a frame (RFC 6455 section 5.1)");
-    if (opcode >= OPCODE_CLOSE) {
-        if (opcode > OPCODE_PONG || !final || connection->frame_left > 125)
-            fail("the server sent a control frame that RFC 6455 section 5.5 forbids: opcode %#x",
-                 opcode);
-    } else if (opcode != (connection->in_message ? OPCODE_CONTINUATION : load.stream.opcode)) {
-        fail("the server sent opcode %#x where %#x was due", opcode,
-             connection->in_message ? OPCODE_CONTINUATION : load.stream.opcode);
-    }
-}
-
-/* Takes header bytes from *bytes; true when the header is whole. */
-static bool receive_header(struct connection *connection, const uint8_t **bytes,
-                           const uint8_t *end) {
-    for (;;) {
-        size_t wanted = 2, extended = 0;
-        if (connection->header_have >= 2) {
-            uint8_t length = connection->header[1] & 0x7f;
-            extended = length == 126 ? 2 : length == 127 ? 8 : 0;
-            wanted += extended;
-            if (connection->header_have == wanted) {
-                connection->frame_left = extended ? 0 : length;
-                for (size_t i = 2; i < wanted; i++)
-                    connection->frame_left = connection->frame_left << 8 | connection->header[i];
-                return true;
-            }
-        }
-        if (*bytes == end)
-            return false;
-        connection->header[connection->header_have++] = *(*bytes)++;
-    }
-}
-
-static void control_complete(struct connection *connection) {
-    switch (connection->header[0] & 0x0f) {
-    case OPCODE_PING:
-        load.pings++;
-        if (connection->state == OPEN)
-            send_control(connection, OPCODE_PONG, connection->control_in, connection->control_have);
-        break;
-    case OPCODE_CLOSE: {
-        unsigned code = 1005; /* RFC 6455 section 7.1.5: no code was sent */
-        if (connection->control_have >= 2)
-            code = (unsigned)connection->control_in[0] << 8 | connection->control_in[1];
-        if (connection->state != CLOSING)
-            fail("the server closed a connection with code %u and reason \"%.*s\"", code,
-                 connection->control_have > 2 ? connection->control_have - 2 : 0,
-                 (const char *)connection->control_in + 2);
-        if (code != 1000)
-            fail("the server answered our close 1000 with close %u", code);
-        break;
-    }
-    default: /* an unsolicited pong (RFC 6455 section 5.5.3) needs no answer */ break;
-    }
-    connection->control_have = 0;
-}
-
-static void receive_frames(struct connection *connection, const uint8_t *bytes, const uint8_t *end,
-                           uint64_t now) {
-    for (;;) {
-        if (!connection->in_frame) {
-            if (!receive_header(connection, &bytes, end))
-                return;
-            check_header(connection);
-            connection->in_frame = true;
-        }
-        bool control = (connection->header[0] & 0x0f) >= OPCODE_CLOSE;
-        uint64_t take = connection->frame_left;
-        if (take > (uint64_t)(end - bytes))
-            take = (uint64_t)(end - bytes);
-        if (control) {
-            memcpy(connection->control_in + connection->control_have, bytes, (size_t)take);
-            connection->control_have = (uint8_t)(connection->control_have + take);
-        } else {
-            check_payload(connection, bytes, take);
-            connection->message_position += take;
-        }
-        bytes += take;
-        connection->frame_left -= take;
-        if (connection->frame_left > 0)
-            return;
-        connection->in_frame = false;
-        connection->header_have = 0;
-        if (control) {
-            control_complete(connection);
-        } else {
-            connection->in_message = !(connection->header[0] & 0x80);
-            if (!connection->in_message)
-                reply_complete(connection, now);
-        }
+        connection_send_control(connection, OPCODE_CLOSE, normal_closure, sizeof normal_closure);
     }
 }
 
@@ -269,16 +120,42 @@ static void receive_frames(struct connection *connection, const uint8_t *bytes, 
 static void opened(struct connection *connection) {
     connection->state = OPEN;
     load.open++;
+    if (load.activity == HANDSHAKES && !load.raw)
+        connection_close(connection);
 }
 
-static bool has_accept(char *response) {
-    for (char *line = strtok(response, "\r\n"); line != NULL; line = strtok(NULL, "\r\n")) {
-        if (strncasecmp(line, "Sec-WebSocket-Accept:", 21) == 0) {
-            const char *value = line + 21 + strspn(line + 21, " \t");
-            return strncmp(value, ACCEPT, sizeof ACCEPT - 1) == 0;
-        }
+/* The value of a header of the response, or NULL. */
+static const char *header_value(const char *response, const char *name) {
+    size_t length = strlen(name);
+    for (const char *line = strstr(response, "\r\n"); line != NULL; line = strstr(line, "\r\n")) {
+        line += 2;
+        if (strncasecmp(line, name, length) == 0 && line[length] == ':')
+            return line + length + 1 + strspn(line + length + 1, " \t");
     }
-    return false;
+    return NULL;
+}
+
+/* What this client has prepared must be what was agreed (RFC 7692 section 7.1). */
+static void check_extensions(const char *response) {
+    const char *value = header_value(response, "Sec-WebSocket-Extensions");
+    char agreed[256];
+    if (value == NULL) {
+        if (load.compression != COMPRESSION_OFF)
+            fail("the server negotiates no compression");
+        return;
+    }
+    snprintf(agreed, sizeof agreed, "%.*s", (int)strcspn(value, "\r\n"), value);
+    if (load.compression == COMPRESSION_OFF || strstr(agreed, "permessage-deflate") == NULL)
+        fail("the server negotiated an extension that was not offered: %s", agreed);
+    const char *bits = strstr(agreed, "client_max_window_bits=");
+    if (bits != NULL && atoi(bits + strlen("client_max_window_bits=")) < WINDOW_BITS)
+        fail("the server wants a smaller window than %d bits: %s", WINDOW_BITS, agreed);
+    if (load.compression == COMPRESSION_DEDICATED && load.activity == ECHO &&
+        strstr(agreed, "no_context_takeover") != NULL)
+        fail("the server keeps no compression context: %s", agreed);
+    if (load.compression == COMPRESSION_SHARED &&
+        strstr(agreed, "server_no_context_takeover") == NULL)
+        fail("the server insists on a compression context: %s", agreed);
 }
 
 /* Takes bytes of the handshake's answer; returns how many of them belong to it. */
@@ -302,10 +179,13 @@ static size_t receive_response(struct connection *connection, const uint8_t *byt
     if (strncmp(connection->response, "HTTP/1.1 101 ", 13) != 0)
         fail("the server refused the opening handshake: %.*s",
              (int)strcspn(connection->response, "\r\n"), connection->response);
-    if (!has_accept(connection->response))
+    const char *accept = header_value(connection->response, "Sec-WebSocket-Accept");
+    if (accept == NULL || strncmp(accept, ACCEPT, sizeof ACCEPT - 1) != 0)
         fail("the server's Sec-WebSocket-Accept is missing or wrong (RFC 6455 section 4.2.2)");
+    check_extensions(connection->response);
     free(connection->response);
     connection->response = NULL;
+    connection->response_length = 0;
     opened(connection);
     return head - before;
 }
@@ -317,25 +197,45 @@ static void connected(struct connection *connection) {
         fail("connecting: %s", strerror(error ? error : errno));
     load.last_progress = now_ns();
     watch_writing(connection, false);
-    if (load.mode == MODE_TCP) {
+    if (load.raw) {
         opened(connection);
-        return;
+        if (load.activity != HANDSHAKES)
+            return;
+    } else {
+        connection->state = OPENING;
     }
-    connection->state = OPENING;
+    const char *request = connection->publishes ? load.publish_request : load.request;
+    size_t wanted = connection->publishes ? load.publish_request_length : load.request_length;
     /* The first bytes on a fresh socket: its buffer takes them whole. */
-    if (send(connection->fd, load.request, load.request_length, MSG_NOSIGNAL) !=
-        (ssize_t)load.request_length)
+    if (send(connection->fd, request, wanted, MSG_NOSIGNAL) != (ssize_t)wanted)
         fail("sending the opening handshake: %s", strerror(errno));
+}
+
+static void choose_source(int fd) {
+    static uint32_t started;
+    const int on = 1;
+    uint32_t turn = load.activity == HANDSHAKES ? started : started / CONNECTIONS_AN_ADDRESS;
+    struct sockaddr_in source = {.sin_family = AF_INET};
+    started++;
+    if ((ntohl(load.server.sin_addr.s_addr) >> 24) != 127)
+        return;
+    source.sin_addr.s_addr = htonl(0x7f000001u + turn % SOURCE_ADDRESSES);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&source, sizeof source) < 0)
+        fail("binding to a loopback address: %s", strerror(errno));
 }
 
 void connection_start(struct connection *connection) {
     int on = 1;
     connection->state = CONNECTING;
+    connection->started_at = now_ns();
     connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (connection->fd < 0)
         fail("socket: %s", strerror(errno));
     setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    connection->sent_at = calloc(load.inflight, sizeof *connection->sent_at);
+    choose_source(connection->fd);
+    if (connection->sent_at == NULL)
+        connection->sent_at = calloc(load.stream.count, sizeof *connection->sent_at);
     if (connection->sent_at == NULL)
         fail("out of memory");
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = connection};
@@ -347,12 +247,33 @@ void connection_start(struct connection *connection) {
         fail("epoll_ctl: %s", strerror(errno));
 }
 
+/* ---- ending ---- */
+
+void connection_ended(struct connection *connection) {
+    close(connection->fd);
+    if (load.activity != HANDSHAKES || !load.refill) {
+        connection->state = CLOSED;
+        load.closed++;
+        return;
+    }
+    if (load.measuring) {
+        load.messages++;
+        histogram_add(&load.latency, now_ns() - connection->started_at);
+    }
+    uint64_t *sent_at = connection->sent_at;
+    memset(connection, 0, sizeof *connection);
+    connection->sent_at = sent_at;
+    connection_start(connection);
+}
+
 static void receive(struct connection *connection) {
     ssize_t got = recv(connection->fd, input, sizeof input, 0);
     if (got < 0) {
         if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
             return;
-        fail("receiving: %s", strerror(errno));
+        if (errno != ECONNRESET || connection->state != CLOSING)
+            fail("receiving: %s", strerror(errno));
+        got = 0;
     }
     uint64_t now = now_ns();
     load.last_progress = now;
@@ -361,18 +282,18 @@ static void receive(struct connection *connection) {
             fail("the server closed a connection instead of answering the opening handshake");
         if (connection->state != CLOSING)
             fail("the server dropped a connection without a close frame");
-        close(connection->fd);
-        connection->state = CLOSED;
-        load.closed++;
+        if (load.activity == HANDSHAKES)
+            fail("the server dropped a connection instead of answering the closing handshake");
+        connection_ended(connection);
         return;
     }
     const uint8_t *bytes = input, *end = input + got;
     if (connection->state == OPENING) {
         bytes += receive_response(connection, bytes, (size_t)got);
-        if (connection->state != OPEN)
+        if (connection->state == OPENING)
             return;
     }
-    if (load.mode == MODE_TCP)
+    if (load.raw)
         receive_raw(connection, bytes, end, now);
     else
         receive_frames(connection, bytes, end, now);
@@ -386,6 +307,8 @@ void connection_event(struct connection *connection, uint32_t events) {
             connected(connection);
         return;
     }
+    if (connection->state == CLOSED)
+        return;
     if (events & EPOLLOUT)
         flush(connection);
     if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))

@@ -1,36 +1,51 @@
 /* What each connection of the load generator sends: an endless repetition of the same few prebuilt
- * client frames. Building them once keeps masking and copying out of the measured loop; a burst is
- * one pointer and one length. */
+ * client frames. Building them once keeps masking, compressing and copying out of the measured
+ * loop; a burst is one pointer and one length. */
 #ifndef LOAD_STREAM_H
 #define LOAD_STREAM_H
 
+#include "load_deflate.h"
+#include "load_payload.h"
+
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* What tells the reply to one message from the reply to another and from a damaged one, at the
+ * price of two comparisons; JSON and what was compressed are compared whole. */
 #define EXPECTED_HEAD 8
 
-/* What tells the reply to one frame from the reply to another and from a damaged one, at the price
- * of two comparisons. */
-struct expectation {
-    uint8_t head[EXPECTED_HEAD];
-    uint8_t last;
+/* So many different messages at least, so that compression finds other ones before each. */
+#define LEAST_CYCLE 16
+/* Above this size the cycle is as short as can be: memory is not what is measured. */
+#define LARGE (64 * 1024)
+
+struct message {
+    size_t offset;   /* of its frame in the stream */
+    size_t length;   /* of its frame: header, masking key and payload */
+    uint8_t *reply;  /* what must come back: the payload, or the whole frame from a raw echo */
+    size_t reply_length;
 };
 
 struct stream {
     uint8_t *bytes; /* the cycle, twice over: a burst that starts anywhere in it is contiguous */
-    size_t frame_length;              /* header, masking key and payload */
-    size_t cycle_length;              /* frames * frame_length */
-    struct expectation *expectations; /* one for each frame of the cycle */
-    size_t head_length;    /* bytes of `head` in use: less than EXPECTED_HEAD for a tiny payload */
-    uint64_t reply_length; /* payload bytes of the reply, or of the raw echo */
-    uint8_t opcode;        /* 1 text, 2 binary */
+    size_t cycle_length;
+    struct message *messages;
+    uint32_t count; /* messages of the cycle: no fewer than are in flight */
+    uint8_t opcode; /* 1 text, 2 binary */
 };
 
-static inline size_t put_client_header(uint8_t *at, uint8_t opcode, uint64_t length, uint32_t key) {
+struct stream_options {
+    enum payload payload;
+    enum compression compression;
+    size_t size;
+    uint32_t inflight;
+    bool raw; /* the peer returns every byte as it was sent */
+};
+
+static inline size_t put_client_header(uint8_t *at, uint8_t first, uint64_t length, uint32_t key) {
     size_t used = 2;
-    at[0] = (uint8_t)(0x80 | opcode);
+    at[0] = (uint8_t)(0x80 | first);
     if (length < 126) {
         at[1] = (uint8_t)(0x80 | length);
     } else {
@@ -44,59 +59,90 @@ static inline size_t put_client_header(uint8_t *at, uint8_t opcode, uint64_t len
 }
 
 /* Header, key and masked payload at `at`, which has room for 14 bytes more than the payload.
- * Returns the frame's length. */
-static inline size_t put_client_frame(uint8_t *at, uint8_t opcode, const uint8_t *payload,
+ * `first` is the opcode, with RSV1 (0x40) for a compressed message. Returns the frame's length. */
+static inline size_t put_client_frame(uint8_t *at, uint8_t first, const uint8_t *payload,
                                       size_t length, uint32_t key) {
-    size_t header = put_client_header(at, opcode, length, key);
+    size_t header = put_client_header(at, first, length, key);
     const uint8_t *mask = at + header - 4;
     for (size_t i = 0; i < length; i++)
         at[header + i] = payload[i] ^ mask[i & 3];
     return header + length;
 }
 
-static inline uint32_t next_masking_key(uint32_t *state) {
-    /* Keys need not be unpredictable here (RFC 6455 section 5.3 is about proxies), only different;
-     * a run is repeatable. */
-    *state ^= *state << 13;
-    *state ^= *state >> 17;
-    *state ^= *state << 5;
-    return *state;
+/* The frames of the cycle, once, at stream->bytes, which has room for them. Keys need not be
+ * unpredictable here (RFC 6455 section 5.3 is about proxies), only different. False without memory.
+ */
+static inline bool stream_fill(struct stream *stream, const struct stream_options *options) {
+    uint32_t key_state = 2463534242u;
+    bool whole = true;
+#ifdef LOAD_ZLIB
+    z_stream compressor;
+    if (options->compression != COMPRESSION_OFF && !deflate_start(&compressor))
+        return false;
+#endif
+    for (uint32_t i = 0; i < stream->count && whole; i++) {
+        struct message *message = &stream->messages[i];
+        uint8_t *payload = malloc(options->size), *wire = payload, first = stream->opcode;
+        size_t wire_length = options->size;
+        if (payload == NULL)
+            return false;
+        fill_payload(payload, options->size, options->payload, i);
+#ifdef LOAD_ZLIB
+        if (options->compression != COMPRESSION_OFF) {
+            /* The first of the cycle must not refer to others: it comes first, and after the last.
+             */
+            bool fresh = i == 0 || options->compression == COMPRESSION_SHARED;
+            wire = deflate_message(&compressor, payload, options->size, fresh, &wire_length);
+            first |= 0x40;
+        }
+#endif
+        whole = wire != NULL;
+        message->offset = stream->cycle_length;
+        message->reply = payload;
+        message->reply_length = options->size;
+        if (whole) {
+            uint8_t *at = stream->bytes + stream->cycle_length;
+            message->length = put_client_frame(at, first, wire, wire_length, next_number(&key_state));
+            stream->cycle_length += message->length;
+            if (options->raw) {
+                message->reply = at;
+                message->reply_length = message->length;
+            }
+        }
+        if (wire != payload)
+            free(wire);
+    }
+#ifdef LOAD_ZLIB
+    if (options->compression != COMPRESSION_OFF)
+        deflateEnd(&compressor);
+#endif
+    return whole;
 }
 
-/* `raw`: the peer returns every byte as it was sent, so that the reply is the whole frame. Returns
- * 0 when memory is short. */
-static inline int stream_build(struct stream *stream, size_t frames, size_t size, int binary,
-                               int raw) {
-    uint8_t *payload = malloc(size);
-    uint8_t header[14];
-    uint32_t key_state = 2463534242u;
-    stream->opcode = binary ? 2 : 1;
-    stream->frame_length = put_client_header(header, stream->opcode, size, 0) + size;
-    stream->cycle_length = frames * stream->frame_length;
-    stream->reply_length = raw ? stream->frame_length : size;
-    stream->head_length =
-        stream->reply_length < EXPECTED_HEAD ? (size_t)stream->reply_length : EXPECTED_HEAD;
-    stream->bytes = malloc(2 * stream->cycle_length);
-    stream->expectations = calloc(frames, sizeof *stream->expectations);
-    if (payload == NULL || stream->bytes == NULL || stream->expectations == NULL)
-        return 0;
-    for (size_t frame = 0; frame < frames; frame++) {
-        uint8_t *at = stream->bytes + frame * stream->frame_length;
-        char number[EXPECTED_HEAD + 1];
-        for (size_t i = 0; i < size; i++)
-            payload[i] = (uint8_t)('a' + (i + frame) % 26);
-        /* The frame's number opens its payload: replies in a wrong order are seen. */
-        snprintf(number, sizeof number, "%08zu", frame % 100000000);
-        size_t digits = size < EXPECTED_HEAD ? size : EXPECTED_HEAD;
-        memcpy(payload, number + EXPECTED_HEAD - digits, digits);
-        put_client_frame(at, stream->opcode, payload, size, next_masking_key(&key_state));
-        const uint8_t *reply = raw ? at : payload;
-        memcpy(stream->expectations[frame].head, reply, stream->head_length);
-        stream->expectations[frame].last = reply[stream->reply_length - 1];
-    }
+/* False when memory is short. */
+static inline bool stream_build(struct stream *stream, const struct stream_options *options) {
+    stream->count = options->inflight;
+    if (stream->count < LEAST_CYCLE && options->size <= LARGE)
+        stream->count = LEAST_CYCLE;
+    stream->opcode = options->payload == PAYLOAD_BINARY ? 2 : 1;
+    size_t room = stream->count * (options->size + options->size / 1000 + 128);
+    stream->bytes = malloc(2 * room);
+    stream->messages = calloc(stream->count, sizeof *stream->messages);
+    if (stream->bytes == NULL || stream->messages == NULL || !stream_fill(stream, options))
+        return false;
     memcpy(stream->bytes + stream->cycle_length, stream->bytes, stream->cycle_length);
-    free(payload);
-    return 1;
+    return true;
+}
+
+/* Bytes from this position in the cycle to the end of the frame it lies in; 0 between two frames.
+ */
+static inline size_t stream_rest_of_frame(const struct stream *stream, size_t position) {
+    for (uint32_t i = 0; i < stream->count; i++) {
+        const struct message *message = &stream->messages[i];
+        if (position > message->offset && position < message->offset + message->length)
+            return message->offset + message->length - position;
+    }
+    return 0;
 }
 
 #endif

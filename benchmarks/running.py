@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE / "build"
-SOURCES = ("load.c", "load_connection.c")
-HEADERS = ("load_connection.h", "load_histogram.h", "load_stream.h")
+PEERS = BUILD / "peers"
+"""The environment that `make bench-peers` makes: Python's packages, and Node's beside them."""
+PEERS_PYTHON = PEERS / "bin" / "python"
+
+SOURCES = ("load.c", "load_options.c", "load_connection.c", "load_receive.c")
 START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 3.0
+DESCRIPTORS = 65536
 # The load generator gives up by itself after 10 s of silence; this is for when it does not.
 LOAD_GRACE_SECONDS = 60.0
 
 
 class BenchmarkError(Exception):
-    """A measurement could not be made; the message is a sentence for the user."""
+    """A measurement could not be made; the message is a sentence for the user.
+
+    `brief` is its first line, without what the server wrote to stderr.
+    """
+
+    @property
+    def brief(self) -> str:
+        return str(self).partition("\n")[0]
 
 
 @dataclass(frozen=True)
 class Server:
     """A server under test.
 
-    `module`, below benchmarks.servers, runs it; `packages` are what it needs, the tested one first;
-    `mode` is the load generator's.
+    `module`, below benchmarks.servers, runs it, with `variant` as its argument; `packages` are what
+    it needs, the tested one first. `raw` servers speak TCP without WebSocket. `awaits` says that
+    its users write coroutines in Python. `program` is what runs the module: python, node, or c for
+    one that is compiled.
     """
 
     name: str
     title: str
     module: str
     packages: tuple[str, ...]
-    mode: str = "ws"
+    raw: bool = False
+    variant: str = ""
+    awaits: bool = False
+    program: str = "python"
 
 
 @dataclass(frozen=True)
@@ -57,11 +75,21 @@ class Cores:
 
 @dataclass(frozen=True)
 class Workload:
+    """What the load does: `activity`, `payload` and `compression` are its own words for it.
+
+    In a fan-out one of the `connections` publishes. `unit` is what is counted.
+    """
+
     key: str
     title: str
     connections: int
     inflight: int
     size: int
+    activity: str = "echo"
+    payload: str = "ascii"
+    compression: str = "off"
+    path: str = "/ws"
+    unit: str = "message"
 
 
 @dataclass(frozen=True)
@@ -104,10 +132,11 @@ class IdleMemory:
     exchanged: float
 
 
-def build_load() -> Path:
-    """Compile the load generator unless the binary is newer than its sources; return its path."""
-    binary = BUILD / "load"
-    inputs = [HERE / name for name in (*SOURCES, *HEADERS)]
+def _compile(name: str, sources: Sequence[str], options: Sequence[str] = ()) -> Path:
+    """Compile a program unless it is newer than its sources; return its path."""
+    binary = BUILD / name
+    inputs = [HERE / source for source in sources]
+    inputs += HERE.glob("load_*.h")
     if binary.exists() and binary.stat().st_mtime > max(i.stat().st_mtime for i in inputs):
         return binary
     compiler = os.environ.get("CC") or shutil.which("cc")
@@ -115,11 +144,23 @@ def build_load() -> Path:
         raise BenchmarkError("The load generator needs a C compiler: name one in CC.")
     BUILD.mkdir(exist_ok=True)
     flags = ["-O3", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-    command = [*compiler.split(), *flags, "-o", str(binary), *(str(HERE / s) for s in SOURCES)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [*compiler.split(), *flags, "-o", str(binary)]
+    command += [str(HERE / source) for source in sources]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
     if done.returncode != 0:
-        raise BenchmarkError(f"The load generator does not compile:\n{done.stderr}")
+        raise BenchmarkError(f"{name} does not compile:\n{done.stderr}")
     return binary
+
+
+def build_load() -> Path:
+    """Compile the load generator; without zlib's headers it is one that cannot compress."""
+    try:
+        return _compile("load", SOURCES, ["-DLOAD_ZLIB", "-lz"])
+    except BenchmarkError as error:
+        if "zlib.h" not in str(error):
+            raise
+    print("no zlib.h (zlib1g-dev on Debian): no compressed workload", file=sys.stderr)
+    return _compile("load", SOURCES)
 
 
 def _bound_to(core: int, nice: int) -> Callable[[], None]:
@@ -129,6 +170,12 @@ def _bound_to(core: int, nice: int) -> Callable[[], None]:
         os.sched_setaffinity(0, {core})
         if nice:
             os.nice(nice)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = max(most, DESCRIPTORS)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+        except ValueError:  # only root may raise the hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     return bind
 
@@ -163,12 +210,96 @@ def _await_listening(port: int, deadline: float) -> bool:
     return False
 
 
-@dataclass
+def _command(server: Server, python: Path, port: int, compression: str) -> list[str]:
+    address = ["127.0.0.1", str(port)]
+    match server.program:
+        case "c":
+            binary = _compile(server.module, [f"servers/{server.module}.c"])
+            return [str(binary), *address]
+        case "node":
+            script = HERE / "servers" / f"{server.module}.js"
+            return ["node", str(script), *address, "--compression", compression]
+    command = [str(python), "-m", f"benchmarks.servers.{server.module}", *address]
+    return [*command, "--compression", compression, "--variant", server.variant]
+
+
 class RunningServer:
-    server: Server
-    pid: int
-    port: int
-    stderr: IO[str]
+    """A server's process, bound to its core, from construction to :meth:`stop`.
+
+    Raises BenchmarkError, with the end of the server's stderr, when it does not listen within
+    START_SECONDS.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        cores: Cores,
+        python: Path = Path(sys.executable),
+        compression: str = "off",
+    ) -> None:
+        self.server = server
+        self.port = _free_port()
+        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115: closed by stop()
+        self._process = subprocess.Popen(
+            _command(server, python, self.port, compression),
+            cwd=HERE.parent,
+            env={**os.environ, "NODE_PATH": str(PEERS / "node_modules")},
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            # Some servers are several processes: they end together.
+            start_new_session=True,
+            preexec_fn=_bound_to(cores.server, cores.nice),
+        )
+        self.pid = self._process.pid
+        """The process that serves: the one whose CPU and memory count."""
+        try:
+            self._await_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _await_ready(self) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None
+        deadline = time.monotonic() + START_SECONDS
+        while (line := _read_line(stdout, START_SECONDS)) is not None:
+            if line.startswith("ready "):
+                break
+        if line is None or not _await_listening(self.port, deadline):
+            raise self.failure("does not start")
+        self.pid = int(line.split()[1])
+
+    def failure(self, reason: str) -> BenchmarkError:
+        """What went wrong, a crash above all, with what the server said about it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self._process.wait(0.5)
+            if status < 0:
+                reason = f"crashed with {signal.Signals(-status).name}: {reason}"
+            else:
+                reason = f"ended with status {status}: {reason}"
+        said = _tail(self._stderr)
+        return BenchmarkError(f"{self.server.name}: {reason}" + (f"\n{said}" if said else ""))
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._stderr.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def resident_bytes(self) -> int:
         """Resident memory of the server's process, from the kernel's exact account."""
@@ -179,9 +310,9 @@ class RunningServer:
         raise BenchmarkError("/proc/PID/smaps_rollup has no line Rss.")
 
     def settled_bytes(self) -> int:
-        """Return resident memory once three readings, 0.2 s apart, are the same (or after 10 s)."""
+        """Return resident memory once three readings, 0.2 s apart, are the same (or after 4 s)."""
         readings = [self.resident_bytes()]
-        while len(readings) < 50:
+        while len(readings) < 20:
             time.sleep(0.2)
             readings.append(self.resident_bytes())
             if readings[-3:].count(readings[-1]) == 3:
@@ -189,50 +320,32 @@ class RunningServer:
         return readings[-1]
 
 
-@contextmanager
-def running(server: Server, cores: Cores) -> Iterator[RunningServer]:
-    """Run a server, bound to its core, for the length of the `with` block.
-
-    Raises BenchmarkError, with the end of the server's stderr, when it does not listen within
-    START_SECONDS.
-    """
-    port = _free_port()
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"benchmarks.servers.{server.module}", "127.0.0.1", str(port)],
-            cwd=HERE.parent,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            preexec_fn=_bound_to(cores.server, cores.nice),
-        )
-        assert process.stdout is not None
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while (line := _read_line(process.stdout, START_SECONDS)) not in (None, "ready"):
-                pass
-            if line is None or not _await_listening(port, deadline):
-                raise BenchmarkError(f"{server.name} does not start:\n{_tail(stderr)}")
-            yield RunningServer(server, process.pid, port, stderr)
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()
+@contextlib.contextmanager
+def running(
+    server: Server,
+    cores: Cores,
+    python: Path = Path(sys.executable),
+    compression: str = "off",
+) -> Iterator[RunningServer]:
+    """Run a server for the length of the `with` block; raises like :class:`RunningServer`."""
+    process = RunningServer(server, cores, python, compression)
+    try:
+        yield process
+    finally:
+        process.stop()
 
 
-def _load_command(load: Path, mode: str, target: RunningServer, connections: int) -> list[str]:
-    command = [str(load), mode, "--port", str(target.port), "--connections", str(connections)]
-    return [*command, "--server-pid", str(target.pid)]
+def _load_command(
+    load: Path, activity: str, target: RunningServer, connections: int, compression: str
+) -> list[str]:
+    command = [str(load), activity, "--port", str(target.port), "--server-pid", str(target.pid)]
+    command += ["--connections", str(connections), "--compression", compression]
+    return [*command, "--raw"] if target.server.raw else command
 
 
 def _failure(target: RunningServer, load_stderr: str) -> BenchmarkError:
-    said = _tail(target.stderr)
-    reason = load_stderr.strip() or "the load generator ended without a figure"
-    return BenchmarkError(f"{target.server.name}: {reason}" + (f"\n{said}" if said else ""))
+    reason = load_stderr.strip().removeprefix("load: ")
+    return target.failure(reason or "the load generator ended without a figure")
 
 
 def run_load(
@@ -243,12 +356,15 @@ def run_load(
     warmup: float,
     seconds: float,
 ) -> Sample:
-    """Run one closed-loop echo load and return its figures.
+    """Run one closed-loop load and return its figures.
 
     Raises BenchmarkError when a reply is wrong or missing, or the server closes a connection.
     """
-    command = _load_command(load, target.server.mode, target, workload.connections)
+    command = _load_command(
+        load, workload.activity, target, workload.connections, workload.compression
+    )
     command += ["--inflight", str(workload.inflight), "--size", str(workload.size)]
+    command += ["--payload", workload.payload, "--path", workload.path]
     command += ["--warmup", str(warmup), "--duration", str(seconds)]
     try:
         done = subprocess.run(
@@ -267,10 +383,10 @@ def run_load(
 
 
 def _hold(
-    load: Path, target: RunningServer, connections: int, cores: Cores, before: int
+    load: Path, target: RunningServer, connections: int, cores: Cores, compression: str, before: int
 ) -> IdleMemory:
     process = subprocess.Popen(
-        _load_command(load, "idle", target, connections),
+        _load_command(load, "idle", target, connections, compression),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -278,7 +394,6 @@ def _hold(
         preexec_fn=_bound_to(cores.load, cores.nice),
     )
     assert process.stdin is not None
-    assert process.stdout is not None
 
     def await_line(wanted: str) -> None:
         assert process.stdout is not None
@@ -299,12 +414,19 @@ def _hold(
     return IdleMemory((opened - before) / connections, (exchanged - before) / connections)
 
 
-def measure_idle_memory(load: Path, server: Server, connections: int, cores: Cores) -> IdleMemory:
+def measure_idle_memory(
+    load: Path,
+    server: Server,
+    connections: int,
+    cores: Cores,
+    python: Path = Path(sys.executable),
+    compression: str = "off",
+) -> IdleMemory:
     """Open `connections` connections to a fresh server and return its growth for each of them.
 
     Raises BenchmarkError like `run_load`.
     """
-    with running(server, cores) as target:
+    with running(server, cores, python, compression) as target:
         # First connections load modules and fill caches that no later one needs again.
-        _hold(load, target, 10, cores, 0)
-        return _hold(load, target, connections, cores, target.settled_bytes())
+        _hold(load, target, 10, cores, compression, 0)
+        return _hold(load, target, connections, cores, compression, target.settled_bytes())

@@ -15,13 +15,13 @@
 Run it with ``fastws run module:app``, with ``app.serve()``, or as an ASGI application.
 """
 
-import importlib
-import sys
+import importlib as _importlib
+import sys as _sys
 from pathlib import Path as _Path
 
 try:
     # It imports every other compiled module.
-    importlib.import_module("fastws._channel")
+    _importlib.import_module("fastws._channel")
 except ImportError as error:
     _sentence = (
         f"fastws needs its compiled modules, and they cannot be imported ({error}): "
@@ -29,12 +29,14 @@ except ImportError as error:
     )
     # The command `fastws`, or `python -m fastws`, says it in one line and ends; a program that
     # imports the package gets an exception.
-    _as_module = ("-m", "fastws") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
-    if _as_module or _Path(sys.argv[0]).stem == "fastws":
-        sys.exit(_sentence)
+    _as_module = ("-m", "fastws") in zip(_sys.orig_argv, _sys.orig_argv[1:], strict=False)
+    if _as_module or _Path(_sys.argv[0]).stem == "fastws":
+        _sys.exit(_sentence)
     raise ImportError(_sentence) from error
 
+from fastws._codec import FrameParser, PreparedMessage, build_frame
 from fastws.app import FastWS
+from fastws.client import connect
 from fastws.codes import CloseCode, Opcode, WebSocketState
 from fastws.dependencies import Depends
 from fastws.exceptions import (
@@ -49,6 +51,7 @@ from fastws.exceptions import (
 from fastws.limits import DeflateOptions, Limits
 from fastws.middleware import Middleware
 from fastws.parameters import Cookie, Header, Path, Query
+from fastws.protocol import ClientProtocol, Protocol, ServerProtocol
 from fastws.requests import Request
 from fastws.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastws.routing import APIRouter, APIWebSocketRoute
@@ -59,11 +62,13 @@ __version__ = "0.1.0"
 __all__ = [
     "APIRouter",
     "APIWebSocketRoute",
+    "ClientProtocol",
     "CloseCode",
     "Cookie",
     "DeflateOptions",
     "Depends",
     "FastWS",
+    "FrameParser",
     "HTMLResponse",
     "HTTPException",
     "HandshakeError",
@@ -75,9 +80,12 @@ __all__ = [
     "Opcode",
     "Path",
     "PlainTextResponse",
+    "PreparedMessage",
+    "Protocol",
     "Query",
     "Request",
     "Response",
+    "ServerProtocol",
     "TypedWebSocket",
     "WebSocket",
     "WebSocketClosed",
@@ -85,4 +93,15 @@ __all__ = [
     "WebSocketException",
     "WebSocketState",
     "WebSocketTypeError",
+    "build_frame",
+    "connect",
+    "get_include",
 ]
+
+
+def get_include() -> str:
+    """The folder of the C headers that :mod:`fastws`'s ``.pxd`` files include.
+
+    For ``include_dirs`` of an ``Extension`` that has ``from fastws._codec cimport …``.
+    """
+    return __path__[0]

@@ -20,8 +20,9 @@ class Channel:
     """What a :class:`~fastws.websocket.WebSocket` receives, sends and closes with.
 
     A connection belongs to its event loop's thread. From another thread every verb raises
-    ``RuntimeError``: use ``asyncio.run_coroutine_threadsafe()`` or
-    ``loop.call_soon_threadsafe()``.
+    ``RuntimeError``: call ``loop.call_soon_threadsafe(ws.send_text, data)``; or, to wait for what
+    a verb returns, await it in an ``async def`` of your own, which
+    ``asyncio.run_coroutine_threadsafe()`` runs.
 
     Parameters:
         link: the back end; a compiled ``Connection``, or an object with the same methods.

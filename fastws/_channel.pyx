@@ -1,14 +1,14 @@
 """The verbs of a WebSocket, on either back end."""
 
 from fastws._awaitables cimport READY
-from fastws._connection cimport (
+from fastws._connection cimport Connection
+from fastws._receiver cimport (
     WANT_BYTES,
     WANT_ITEM,
     WANT_JSON_BINARY,
     WANT_JSON_TEXT,
     WANT_MESSAGE,
     WANT_TEXT,
-    Connection,
     Receive,
 )
 

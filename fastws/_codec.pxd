@@ -49,6 +49,7 @@ cdef class FrameParser:
     cdef uint64_t max_size  # bytes of a message, inflated; 2^63 - 1 for no limit
     cdef uint64_t max_wire_size  # payload bytes of a compressed message
     cdef uint64_t max_fragments  # frames of a message
+    cdef uint64_t budget  # messages that may still begin: whoever has a clock adds to it
     cdef object inflater  # deflate.Inflater if the handshake negotiated it, else None
     # -- input not used yet -------------------------------------------------------------------
     cdef bytes chunk  # None when used up, so that an idle connection holds no buffer
@@ -66,7 +67,7 @@ cdef class FrameParser:
     # -- the message being put together -------------------------------------------------------
     cdef uint8_t message  # OP_TEXT or OP_BINARY while one is open, else 0
     cdef bint compressed
-    cdef uint64_t size  # bytes of it so far, inflated
+    cdef uint64_t size  # bytes of it so far, inflated; also when it is done
     cdef uint64_t wire_size  # bytes its frames announced so far, for compressed messages
     cdef uint64_t fragments  # frames of it so far
     cdef PyObject *body  # owned bytes, bigger than what is filled; NULL when empty
@@ -107,6 +108,9 @@ cdef class FrameParser:
 cdef Py_ssize_t header_size(uint64_t n, bint masked) noexcept nogil
 cdef Py_ssize_t write_header(
     uint8_t *dst, int opcode, bint fin, bint rsv1, uint64_t n, bint masked, uint32_t key
+) noexcept nogil
+cdef Py_ssize_t write_frame(
+    uint8_t *dst, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bint masked, uint32_t key
 ) noexcept nogil
 cdef bytes frame(int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bint masked, uint32_t key)
 

@@ -53,6 +53,7 @@ cdef class FrameParser:
         self.max_wire_size = (
             NO_LIMIT if self.max_size > NO_LIMIT // 4 else 2 * self.max_size + 65536
         )
+        self.budget = NO_LIMIT
         self.inflater = inflater
 
     def __dealloc__(self):
@@ -231,6 +232,9 @@ cdef class FrameParser:
         self.remaining = length
         if not self.opcode & CONTROL:
             if self.opcode != OP_CONTINUATION:
+                if self.budget == 0:
+                    return self._fail("TOO_MANY_MESSAGES")
+                self.budget -= 1
                 self.message = self.opcode
                 self.compressed = (p[0] & RSV1) != 0
                 self.size = self.wire_size = self.fragments = 0
@@ -280,6 +284,7 @@ cdef class FrameParser:
         cdef uint8_t *target
         cdef unsigned high
         self.position += n
+        self.size = n
         self.in_payload = False
         self.message = 0
         if self.opcode == OP_BINARY:
@@ -517,15 +522,29 @@ cdef Py_ssize_t write_header(
     return size
 
 
+cdef Py_ssize_t write_frame(
+    uint8_t *dst,
+    int opcode,
+    bint fin,
+    bint rsv1,
+    const uint8_t *p,
+    Py_ssize_t n,
+    bint masked,
+    uint32_t key,
+) noexcept nogil:
+    """Write a frame to ``dst``, which has room for header_size() bytes and ``n``; returns its
+    size. The caller checks the length of control frames."""
+    cdef Py_ssize_t size = write_header(dst, opcode, fin, rsv1, n, masked, key)
+    _unmask(dst + size, p, n, key, masked)
+    return size + n
+
+
 cdef bytes frame(
     int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bint masked, uint32_t key
 ):
-    """One frame. The caller keeps ``p`` alive and checks the length of control frames."""
-    cdef Py_ssize_t size = header_size(n, masked)
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, size + n)
-    cdef uint8_t *target = <uint8_t *>PyBytes_AS_STRING(out)
-    write_header(target, opcode, fin, rsv1, n, masked, key)
-    _unmask(target + size, p, n, key, masked)
+    """The same as an object of its own. The caller keeps ``p`` alive."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, header_size(n, masked) + n)
+    write_frame(<uint8_t *>PyBytes_AS_STRING(out), opcode, fin, rsv1, p, n, masked, key)
     return out
 
 

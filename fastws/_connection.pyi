@@ -1,7 +1,8 @@
 """One WebSocket on an asyncio or uvloop transport.
 
 What an application calls is :class:`fastws._channel.Channel`, through
-:class:`fastws.websocket.WebSocket`; this is the server's side of it.
+:class:`fastws.websocket.WebSocket`; this is the side of it that a server or a client makes. What
+it is made of has a room for each: see ``_connection.pxd``.
 """
 
 import asyncio
@@ -10,26 +11,31 @@ from typing import Any
 
 from typing_extensions import final
 
-from fastws._awaitables import Awaitable
-from fastws._protocol import Session
+from fastws._closing import Closing
 from fastws._timers import TimerWheel
-from fastws.codes import WebSocketState
+from fastws.deflate import Deflater, Inflater
 from fastws.handshake import Upgrade
 from fastws.http_fields import HeaderPairs
 from fastws.limits import DeflateOptions, Limits
 
-@final
-class Connection(Session):
-    """One WebSocket, from its valid upgrade request to the end of TCP.
+def running_connection() -> Connection | None:
+    """The connection whose handler, or a task that this has started, is running; for logs."""
 
-    It is made when the request's head is known to be in order, and answers nothing by itself:
-    :meth:`start` makes it the transport's protocol and runs the handler, which accepts or refuses.
-    From :meth:`start` on it belongs to the loop's thread and keeps itself alive until TCP is lost.
+@final
+class Connection(Closing):
+    """One WebSocket on a transport, to the end of TCP.
+
+    A server makes it when the request's head is known to be in order. It answers nothing by
+    itself: :meth:`start` makes it the transport's protocol and runs the handler, which accepts or
+    refuses. A client makes it, without an ``upgrade``, when the server's 101 response is known to
+    be in order, and calls :meth:`start_client`. From then on it belongs to the loop's thread and
+    keeps itself alive until TCP is lost.
 
     Parameters:
         transport: the transport, whose bytes up to the end of the head have been read.
-        upgrade: what :func:`fastws.handshake.check_upgrade` made of the request.
-        head: the request up to and with its empty line.
+        upgrade: what :func:`fastws.handshake.check_upgrade` made of the request; ``None`` at the
+            client's end.
+        head: the request, or at the client's end the response, up to and with its empty line.
         loop: the loop of the transport.
         timers: the loop's wheel, for this connection's deadlines.
         limits: sizes in bytes and times in seconds; see :class:`fastws.limits.Limits`.
@@ -40,14 +46,17 @@ class Connection(Session):
         root_path: for the ASGI scope.
         lifespan_state: what the lifespan left, for ``ws.state``; it is not changed.
         extra_headers: headers that every response to the opening handshake carries.
-        strict_send: whether every send to a peer that is gone raises; see :attr:`dropped`.
+        strict_send: whether every send to a peer that is gone raises; see :attr:`dropped`. At the
+            client's end every one does.
+        on_answered: called once with the connection and the status that answers its opening
+            handshake: 101, or that of a refusal. Not if the peer leaves before.
         on_lost: called once with the connection when TCP is lost; the handler may still run.
     """
 
     def __init__(
         self,
         transport: asyncio.Transport,
-        upgrade: Upgrade,
+        upgrade: Upgrade | None,
         head: bytes,
         *,
         loop: asyncio.AbstractEventLoop,
@@ -61,13 +70,12 @@ class Connection(Session):
         lifespan_state: Mapping[str, Any] | None = None,
         extra_headers: Iterable[tuple[str, str]] = (),
         strict_send: bool = False,
+        on_answered: Callable[[Connection, int], object] | None = None,
         on_lost: Callable[[Connection], object] | None = None,
     ) -> None: ...
 
     # Given once
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
     @property
     def head(self) -> bytes:
         """The request's head as it was received."""
@@ -89,10 +97,6 @@ class Connection(Session):
     @property
     def lifespan_state(self) -> Mapping[str, Any] | None: ...
     @property
-    def id(self) -> str:
-        """A name for logs: the process's, then the connection's within it."""
-
-    @property
     def subprotocols(self) -> tuple[str, ...]:
         """What the peer offers, in its order of preference (RFC 6455 section 4.2.1)."""
 
@@ -101,24 +105,6 @@ class Connection(Session):
     @property
     def subprotocol(self) -> str | None:
         """What the application chose of them, ``None`` before it did or without one."""
-
-    @property
-    def client_state(self) -> WebSocketState:
-        """What may still be received: see :attr:`fastws._channel.Channel.client_state`."""
-
-    @property
-    def application_state(self) -> WebSocketState:
-        """What may still be sent: see :attr:`fastws._channel.Channel.application_state`."""
-
-    @property
-    def task(self) -> asyncio.Task[Any] | None:
-        """The handler's, from :meth:`start` until it is done."""
-
-    @property
-    def dropped(self) -> int:
-        """Sends that came from outside the handler after the peer had gone and before the handler
-        was told, at most 5 seconds long: they do nothing, for an exception would end whoever sent,
-        such as the handler whose broadcast this is."""
 
     # For the server
 
@@ -142,9 +128,6 @@ class Connection(Session):
             cancel_on_disconnect: cancel the handler as soon as the peer is gone, unless it waits
                 for a message and so is told.
         """
-
-    def call_at_end(self, callback: Callable[[], object]) -> None:
-        """Call ``callback`` once, when the handler or TCP has ended; at once if TCP has."""
 
     def refuse(
         self, status: int, headers: HeaderPairs | None = None, body: bytes | str = b""
@@ -177,8 +160,39 @@ class Connection(Session):
             ValueError: the code or the reason must not be sent.
         """
 
-    def abort(self) -> None:
-        """Cut TCP, whatever is unsent, and cancel the handler."""
+    # For the client
+
+    def start_client(
+        self,
+        early: bytes = b"",
+        *,
+        subprotocol: str | None = None,
+        inflater: Inflater | None = None,
+        deflater: Deflater | None = None,
+        threshold: int = 0,
+    ) -> None:
+        """Take the transport over as the client's end: the opening handshake is done.
+
+        There is no task of a handler: the verbs of :class:`fastws._channel.Channel` are the whole
+        of it, but for those of the opening handshake, which raise ``RuntimeError``. Frames are
+        masked with keys that nobody can predict (RFC 6455 section 5.3); frames that the server
+        masks end the connection with 1002 (section 5.1). ``close()`` ends once the server has
+        closed TCP, as section 7.1.1 wants it, and at the latest ``close_timeout`` seconds after
+        the closing handshake.
+
+        Limits, flow control, keepalive and the timeouts are those of a server's connection.
+
+        Parameters:
+            early: bytes that came behind the response's head: frames.
+            subprotocol: what the server chose.
+            inflater: made by :func:`fastws.deflate.inflater_for` with ``client=True`` if
+                permessage-deflate was negotiated.
+            deflater: made by :func:`fastws.deflate.deflater_for`, likewise.
+            threshold: messages of fewer bytes are sent uncompressed.
+
+        Raises:
+            RuntimeError: the connection was made with an upgrade request, or has been started.
+        """
 
     # Called by the transport: asyncio.Protocol
 
@@ -202,20 +216,8 @@ class Connection(Session):
     def connection_lost(self, exc: Exception | None) -> None:
         """TCP is gone; ``exc`` says why if it was not closed in order."""
 
-    # Called by the timer wheel and at the end of a step of the loop
+    # Called by the timer wheel
 
     def on_timer(self) -> None:
         """The deadline of the present state has passed: of the application's accept, the
         keepalive, the closing handshake, or the handler's answer to the last messages."""
-
-    def on_step_end(self) -> None:
-        """Write the frames that this step of the loop has gathered."""
-
-@final
-class Receive(Awaitable):
-    """What a receive returns: the next message, for one task."""
-
-@final
-class Pause(Awaitable):
-    """What a send returns while the write buffer is above its mark, and a close until the closing
-    handshake is done."""

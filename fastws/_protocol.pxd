@@ -3,7 +3,7 @@
 # Session is the one implementation of those rules. It writes through emit(), which a subclass may
 # override: Protocol (below) keeps frames in a list; the asyncio connection hands them to a transport.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from fastws._codec cimport FrameParser, fastws_utf8
 
@@ -29,6 +29,11 @@ cdef class Session:
     cdef str end_reason
     cdef bint close_received  # end_code is from the peer's CLOSE
     cdef bint owes_close  # conclude() will send the CLOSE that answers the peer
+    # Whole messages, and bytes of their payloads as the application sees them (text as UTF-8).
+    cdef readonly unsigned long long messages_received
+    cdef readonly unsigned long long bytes_received
+    cdef readonly unsigned long long messages_sent
+    cdef readonly unsigned long long bytes_sent
 
     cdef int open(self, object limits, object inflater, object deflater, Py_ssize_t threshold) except -1
     cdef int pull(self) except -3
@@ -43,6 +48,9 @@ cdef class Session:
     # Overridable.
     cdef int emit(self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n) except -1
     cdef int answer_ping(self, bytes payload) except -1
+
+
+cdef uint32_t new_masking_key() except? 0
 
 
 cdef class Protocol(Session):

@@ -25,6 +25,22 @@ class Session:
     def close_reason(self) -> str | None:
         """The reason that goes with :attr:`close_code`, ``""`` if there was none."""
 
+    @property
+    def messages_received(self) -> int:
+        """Messages that the peer sent and that were handed on, whole."""
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of their payloads, inflated."""
+
+    @property
+    def messages_sent(self) -> int:
+        """Messages sent, or queued to be."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of their payloads, before they are compressed."""
+
 @disjoint_base
 class Protocol(Session):
     """One end of a connection: bytes in, events out; messages in, bytes out.

@@ -73,6 +73,8 @@ cdef class Session:
             event = self.parser.next_event()
             if event == OP_TEXT or event == OP_BINARY:
                 if self.sent_code == 0:
+                    self.messages_received += 1
+                    self.bytes_received += self.parser.size
                     return event
                 self.parser.pop_payload()  # section 1.4: discarded after a CLOSE of ours
             elif event == OP_PING:
@@ -137,6 +139,8 @@ cdef class Session:
     cdef int send_message(self, int opcode, const uint8_t *p, Py_ssize_t n) except -1:
         """Send a whole message; the caller keeps ``p`` alive and has checked the state."""
         cdef bytes payload
+        self.messages_sent += 1
+        self.bytes_sent += n
         if self.deflater is None or n < self.threshold:
             return self.emit(opcode, True, False, p, n)
         payload = self.deflater.compress(PyBytes_FromStringAndSize(<const char *>p, n))
@@ -424,6 +428,8 @@ cdef class Protocol(Session):
                 raise ValueError("the fragments of the text message are not valid UTF-8")
             self.sent_utf8 = utf8
         self.sending = 0 if fin else kind
+        self.messages_sent += fin
+        self.bytes_sent += PyBytes_GET_SIZE(payload)
         return self.emit(opcode, fin, False, p, PyBytes_GET_SIZE(payload))
 
     cdef int _send_eof(self) except -1:

@@ -90,7 +90,9 @@ class FastWS(APIRouter):
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._lifespan = lifespan
         self._startup: list[Callable[[], Any]] = []
+        self._drain: list[Callable[[], Any]] = []
         self._shutdown: list[Callable[[], Any]] = []
+        self._draining = False
         self._websockets: PathTable[APIWebSocketRoute] = PathTable()
         self._pages: PathTable[Route] = PathTable()
         # The outermost first.
@@ -353,6 +355,44 @@ class FastWS(APIRouter):
         self._shutdown.append(handler)
         return handler
 
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop, and takes nothing new on.
+
+        It is for handlers, too, as ``ws.draining``: a loop that would go on for ever ends then. In
+        this package's own server it is true from the signal to the end. Under another ASGI server
+        it is true from ``lifespan.shutdown`` on, which comes after that server has closed its
+        connections: uvicorn and hypercorn both do; and an application that is mounted in another
+        one is not told at all.
+        """
+        return self._draining
+
+    def on_drain(self, handler: Handler) -> Handler:
+        """Register the decorated function, ``async def`` or ``def``, to run when the server drains.
+
+        It runs after the listening sockets are closed and before any connection is: the place to
+        leave a cluster, or to tell clients where to go. The functions run one after the other. One
+        that fails is logged, and the others run nevertheless. What has not ended when the
+        connections have to be closed, within ``timeout-graceful-shutdown``, is cancelled.
+
+        Under another ASGI server it runs at ``lifespan.shutdown``, when the connections are gone
+        already: see :attr:`draining`.
+        """
+        self._drain.append(handler)
+        return handler
+
+    def begin_drain(self) -> None:
+        """For servers: :attr:`draining` is true from now on."""
+        self._draining = True
+
+    async def run_drain_handlers(self) -> None:
+        """For servers: run what :meth:`on_drain` has registered; failures are logged."""
+        for handler in self._drain:
+            try:
+                await _run(handler)
+            except Exception:
+                log.exception("%s(), a function of on_drain, failed", name_of(handler))
+
     def on_event(self, event: Literal["startup", "shutdown"]) -> Callable[[Handler], Handler]:
         """:meth:`on_startup` or :meth:`on_shutdown`, in FastAPI's older words.
 
@@ -364,22 +404,27 @@ class FastWS(APIRouter):
         return self.on_startup if event == "startup" else self.on_shutdown
 
     @asynccontextmanager
-    async def lifespan_context(self) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan_context(self, *, run: bool = True) -> AsyncIterator[dict[str, Any]]:
         """Start the application up, and shut it down at the end of the ``async with`` block.
 
         The value is what each connection's ``state`` begins with.
+
+        Parameters:
+            run: whether the lifespan and the functions of start-up and shutdown run; without them
+                the value is :attr:`state` as it is.
 
         Raises:
             Exception: whatever the application's own functions raise, or its middleware.
         """
         self._stack()
+        self._draining = False
         async with AsyncExitStack() as stack:
-            if self._lifespan is not None:
+            if self._lifespan is not None and run:
                 await self._enter_lifespan(stack, self._lifespan)
-            for handler in self._startup:
+            for handler in self._startup if run else ():
                 await _run(handler)
             # The stack calls them last in, first out.
-            for handler in reversed(self._shutdown):
+            for handler in reversed(self._shutdown if run else ()):
                 stack.push_async_callback(_run, handler)
             yield {name: self.state[name] for name in self.state}
 

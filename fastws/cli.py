@@ -4,117 +4,134 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
 
-from fastws import __version__, server
-from fastws.config import GROUPS, OPTIONS, Config, ConfigError, options_from_environment
-from fastws.importer import ApplicationError
-from fastws.options import FLAG, SWITCH, Option
+from fastws import __version__, console, reports
+from fastws.config import OPTIONS, ConfigError
+from fastws.importer import ApplicationError, load_application, traceback_of
+from fastws.launch import launch
+from fastws.server_command import ServerCommand, given_options
+from fastws.settings import Given, Origin, load_settings, unknown_variables
 from fastws.sockets import BindError
+from fastws.tls import TLS
 
 __all__ = ["main"]
 
+TARGET = tuple(option for option in OPTIONS if option.keyword in ("factory", "app_dir", "env_file"))
+"""What it takes to import the application."""
 
-def _declarations(option: Option) -> Iterator[click.Option]:
-    """The command line's form of an option. Its value is handed on as it was typed."""
-    names = [f"--{name}" for name in (option.name, *option.aliases)]
-    help = f"{option.help}.  [default: {option.default_text}]"
-    if option.kind is FLAG:
-        yield click.Option([*names, option.keyword], is_flag=True, default=None, help=option.help)
-    elif option.kind is SWITCH:
-        # --access-log, --access-log off and, as uvicorn has it, --no-access-log.
-        yield click.Option(
-            [*names, option.keyword], metavar="[on|off]", flag_value="on", help=help, is_flag=False
-        )
-        yield click.Option([f"--no-{option.name}"], is_flag=True, default=None, hidden=True)
-    else:
-        yield click.Option(
-            [*names, option.keyword],
-            metavar=option.kind.metavar,
-            multiple=option.kind.repeated,
-            help=help,
-        )
+DEV = Origin("fastws dev", "set by fastws dev")
 
 
-class _GroupedCommand(click.Command):
-    """A command whose ``--help`` shows the options under the headings of the table."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups = {option.keyword: option.group for option in OPTIONS}
-        sections: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
-        others: list[tuple[str, str]] = []
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if isinstance(parameter, click.Option) and record is not None:
-                sections.get(groups.get(parameter.name or "", ""), others).append(record)
-        for group, title in GROUPS.items():
-            with formatter.section(title):
-                formatter.write_dl(sections[group])
-        with formatter.section("Other"):
-            formatter.write_dl(others)
-
-
-@click.group()
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`fastws run --help` lists every option of the server, by what it is about.",
+)
 @click.version_option(__version__, prog_name="fastws")
 def main() -> None:
     """A WebSocket server and framework for Python."""
 
 
-def _run(app: str, **typed: Any) -> None:
-    """Serve APP, written module:attribute; a bare module stands for module:app.
+def _command(name: str, options: Sequence[Any] = OPTIONS) -> Callable[[Callable[..., None]], None]:
+    """Make a command of a function that is called with what was typed, by keyword."""
 
-    Sizes are written 4096, 64KiB or 1MiB, times 20s, 500ms or 2m; none lifts a limit.
+    def add(function: Callable[..., None]) -> None:
+        main.add_command(ServerCommand(name, options, function))
+
+    return add
+
+
+@_command("run")
+def _run(**typed: Any) -> None:
+    """Serve an application.
+
+    APP is written module:attribute; a bare module stands for module:app.
     """
-    given: dict[str, object] = {}
-    for name, value in typed.items():
-        if value not in (None, ()):
-            switched_off = name.startswith("no_")
-            given[name.removeprefix("no_")] = "off" if switched_off else value
+    with _failures_reported(start=True):
+        launch(load_settings(given_options(typed)).config)
+
+
+@_command("dev")
+def _dev(**typed: Any) -> None:
+    """Serve an application, and start again when its files change.
+
+    It is `fastws run` with --reload, --workers 1 and --log-level debug.
+    """
+    meant = {"reload": Given(True, DEV), "workers": Given(1, DEV), "log_level": Given("debug", DEV)}
+    with _failures_reported(start=True):
+        launch(load_settings(given_options(typed), meant=meant).config)
+
+
+@_command("check")
+def _check(**typed: Any) -> None:
+    """Show the options in effect, and check the application.
+
+    For each option: its value, and where that comes from. Takes the options of `fastws run`. The
+    exit status is 0 if all is well, 1 if the application cannot be imported, and 2 if an option,
+    of the server or of a route, is wrong, or a file of TLS cannot be used.
+    """
+    with _failures_reported():
+        settings = load_settings(given_options(typed))
+        config = settings.config
+        click.echo(reports.options_report(settings))
+        for note in unknown_variables(os.environ):
+            click.echo(f"\nNote: {note}")
+        app = load_application(config.app, app_dir=config.app_dir, factory=config.factory)
+        TLS.of(config)
+        problems = reports.route_problems(config, app)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        if of_routes := reports.route_options_report(config, app):
+            click.echo(f"\n{of_routes}")
+        count = len(app.routes)
+        click.echo(f"\n{config.app} can be served: {count} route{'s' * (count != 1)}.")
+
+
+@_command("routes", TARGET)
+def _routes(**typed: Any) -> None:
+    """List the routes of an application.
+
+    For each: its path, name and handler, the dependencies that are called for it, and the options
+    that it has of its own.
+    """
+    with _failures_reported():
+        config = load_settings(given_options(typed)).config
+        app = load_application(config.app, app_dir=config.app_dir, factory=config.factory)
+        click.echo(reports.routes_report(app))
+
+
+main.add_command(console.command)
+
+
+@contextmanager
+def _failures_reported(*, start: bool = False) -> Iterator[None]:
+    """End the process with a sentence, and a status, for each way in which this can fail.
+
+    Parameters:
+        start: whether the application is started and stopped, which may fail in any way.
+    """
     try:
-        server.run(Config.from_options(app, options_from_environment(os.environ) | given))
+        yield
     except ConfigError as error:
         _fail(str(error), status=2)
     except ApplicationError as error:
-        if error.__cause__ is not None:
-            _print_traceback(error.__cause__)
+        click.echo(traceback_of(error.__cause__), err=True, nl=False)
         _fail(str(error))
     except BindError as error:
         _fail(str(error))
     except Exception as error:
-        _print_traceback(error)
+        if not start:
+            raise
+        click.echo(traceback_of(error), err=True, nl=False)
         kind = f"{type(error).__name__}: {error}"
         _fail(f"the application failed to start or to stop: {kind}")
 
 
-main.add_command(
-    _GroupedCommand(
-        "run",
-        callback=_run,
-        help=_run.__doc__,
-        params=[click.Argument(["app"]), *(o for option in OPTIONS for o in _declarations(option))],
-    )
-)
-
-
 def _fail(sentence: str, status: int = 1) -> NoReturn:
-    click.echo(f"fastws: {sentence}", err=True)
+    for line in sentence.splitlines():
+        click.echo(f"fastws: {line}", err=True)
     sys.exit(status)
-
-
-def _print_traceback(error: BaseException) -> None:
-    """Show where the application failed, without the frames that only led there."""
-    trace = error.__traceback__
-    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    lines: Sequence[str] = traceback.format_exception(type(error), error, trace)
-    click.echo("".join(lines), err=True, nl=False)
-
-
-def _is_machinery(filename: str) -> bool:
-    return filename.startswith("<frozen importlib") or filename.endswith(
-        ("fastws/importer.py", "importlib/__init__.py")
-    )

@@ -1,7 +1,7 @@
 """The opening handshake, sans-I/O: the client's request, and its judgement of the answer.
 
-RFC 6455 section 4.1 over the messages of :mod:`fastws.http_head`. A client sends
-:func:`client_request` and judges the answer with :func:`~fastws.http_head.parse_response` and
+RFC 6455 section 4.1 over the messages of :mod:`fastws.http_head`. :class:`ClientHandshake` is the
+whole of it, from the URI to the verdict; it is made of :func:`client_request` and
 :func:`check_response`.
 
 Whatever the peer sends, these functions raise :class:`~fastws.exceptions.HandshakeError` and
@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
+import httptools
+
+from fastws.deflate import DeflateParameters, accept_offer, offer
 from fastws.exceptions import HandshakeError
 from fastws.handshake import (
     DEFAULT_PORTS,
@@ -35,9 +38,23 @@ from fastws.http_fields import (
     refuse_owned,
     shown,
 )
-from fastws.http_head import HOST, Response, build_message
+from fastws.http_head import HOST, HeadReader, Response, build_message, parse_response
+from fastws.limits import DEFAULT_LIMITS, DeflateOptions, Limits
 
-__all__ = ["URI", "check_response", "client_request", "new_key", "parse_uri"]
+__all__ = [
+    "URI",
+    "ClientHandshake",
+    "HandshakeRefused",
+    "RefusalBody",
+    "authority",
+    "check_response",
+    "client_request",
+    "new_key",
+    "parse_uri",
+]
+
+MAX_REFUSAL = 64 * 1024
+"""Bytes of a refusing response's body that a client keeps."""
 
 # What a URI keeps as it is; everything else is percent-encoded.
 _VISIBLE = bytes(range(0x21, 0x7F))
@@ -98,7 +115,7 @@ def parse_uri(uri: str) -> URI:
         raise ValueError(f"URI {shown(uri)} has port 0: expected 1 to 65535")
     secure = parts.scheme == "wss"
     port = port or DEFAULT_PORTS[parts.scheme]
-    if not HOST.fullmatch(_authority(host, port, secure)):
+    if not HOST.fullmatch(authority(host, port, secure)):
         raise ValueError(f"URI {shown(uri)} has a bad host")
     resource = parts.path or "/"
     # An empty query is not the same resource as none.
@@ -107,9 +124,17 @@ def parse_uri(uri: str) -> URI:
     return URI(secure, host, port, quote(resource, safe=_VISIBLE))
 
 
-def _authority(host: str, port: int, secure: bool) -> bytes:
+def authority(host: str, port: int, secure: bool | None = None) -> bytes:
+    """Host and port as a request writes them (RFC 3986 section 3.2).
+
+    Parameters:
+        host: from a :class:`URI`.
+        port: likewise.
+        secure: leaves the port out where it is the default of ``wss`` or, if false, of ``ws``;
+            ``None`` writes it always, as CONNECT wants it.
+    """
     bracketed = f"[{host}]" if ":" in host else host
-    is_default = port == (443 if secure else 80)
+    is_default = secure is not None and port == DEFAULT_PORTS["wss" if secure else "ws"]
     return (bracketed if is_default else f"{bracketed}:{port}").encode("ascii")
 
 
@@ -146,7 +171,7 @@ def client_request(
     if not KEY.fullmatch(key):
         raise ValueError("key is not 16 bytes in base64: make it with new_key()")
     own = [
-        (b"Host", _authority(host, port, secure)),
+        (b"Host", authority(host, port, secure)),
         (b"Upgrade", b"websocket"),
         (b"Connection", b"Upgrade"),
         (b"Sec-WebSocket-Key", key),
@@ -215,3 +240,222 @@ def check_response(
     if extensions and not extensions_offered:
         raise HandshakeError(502, "the server accepted an extension, but none was offered")
     return subprotocol, extensions
+
+
+class HandshakeRefused(HandshakeError):
+    """The server, or a proxy on the way to it, answered with an HTTP response other than the one
+    that opens the connection.
+
+    Parameters:
+        status: the response's status.
+        message: the sentence to show.
+        headers: the response's headers; names in lower case.
+        body: the response's body, at most 64 KiB of it.
+        by_proxy: whether it is the proxy that refused.
+    """
+
+    body: bytes
+    by_proxy: bool
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        by_proxy: bool = False,
+    ) -> None:
+        super().__init__(status, message, headers)
+        self.body = body
+        self.by_proxy = by_proxy
+
+    @classmethod
+    def by(
+        cls, response: Response, message: str, body: bytes, *, by_proxy: bool = False
+    ) -> HandshakeRefused:
+        """The error for a response that was read."""
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers
+        ]
+        return cls(response.status, message, headers, body, by_proxy)
+
+    def header(self, name: str) -> str | None:
+        """The value of the first header of that name (in any case), ``None`` if there is none."""
+        for key, value in self.headers:
+            if key == name.lower():
+                return value
+        return None
+
+    def __reduce__(
+        self,
+    ) -> tuple[type[HandshakeRefused], tuple[int, str, Sequence[tuple[str, str]]]]:
+        parts = (self.status, self.message, self.headers, self.body, self.by_proxy)
+        return type(self), parts  # type: ignore[return-value]
+
+
+class RefusalBody:
+    """The body of a response that opens nothing: it says why.
+
+    Parameters:
+        head: the response's head.
+    """
+
+    complete: bool
+    """Whether the whole of it is there, or as much as is kept."""
+    body: bytes
+
+    def __init__(self, head: bytes) -> None:
+        self.complete = False
+        self.body = b""
+        self._parser = httptools.HttpResponseParser(self)
+        self.feed(head)
+
+    def feed(self, data: bytes) -> None:
+        """Read more of the body; no bytes are the end of TCP."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            # What there is of it has to do.
+            self.complete = True
+        self.complete = self.complete or not data
+
+    # Called by httptools.
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body[: MAX_REFUSAL - len(self.body)]
+        self.complete = self.complete or len(self.body) == MAX_REFUSAL
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+class ClientHandshake:
+    """One opening handshake of a client: send :attr:`request`, then feed what arrives.
+
+    Parameters:
+        uri: a ``ws:`` or ``wss:`` URI.
+        limits: ``max_header_…`` apply to the response.
+        deflate: the compression to offer, ``None`` for none.
+        subprotocols: what to offer, in order of preference.
+        headers: more headers for the request, such as Authorization.
+        origin: the Origin header, which a client other than a browser need not send.
+
+    Raises:
+        ValueError: the URI, a subprotocol or a header is malformed, or a header is the handshake's
+            own.
+        TypeError: a header is neither ``bytes`` nor ``str``.
+    """
+
+    request: bytes
+    """The client's message."""
+    head: bytes
+    """The head of the response that ended the handshake, ``b""`` before."""
+    response: Response | None
+    """The same, read; ``None`` before, and if what came is not an HTTP response."""
+    error: HandshakeError | None
+    """Why the handshake failed; a :class:`HandshakeRefused` if the server answered otherwise."""
+    subprotocol: str | None
+    """What the server chose of those offered."""
+    agreed: DeflateParameters | None
+    """The compression agreed on."""
+    rest: bytes
+    """What followed the response: frames."""
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        deflate: DeflateOptions | None = None,
+        subprotocols: Sequence[str] = (),
+        headers: HeaderPairs = (),
+        origin: str | None = None,
+    ) -> None:
+        self._limits = limits
+        self._deflate = deflate
+        self._subprotocols = tuple(subprotocols)
+        self._key = new_key()
+        self.request = client_request(
+            uri,
+            key=self._key,
+            headers=headers,
+            subprotocols=self._subprotocols,
+            extensions=None if deflate is None else offer(deflate),
+            origin=origin,
+        )
+        self.head = b""
+        self.response = None
+        self.error = None
+        self.subprotocol = None
+        self.agreed = None
+        self.rest = b""
+        self._reader = HeadReader(limits)
+        self._refusal: RefusalBody | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server has refused; the rest of what it says may still be on its way."""
+        return self._refusal is not None
+
+    def feed(self, data: bytes) -> bool:
+        """Take what the server sent; no bytes are the end of TCP.
+
+        Returns:
+            Whether the handshake is over: :attr:`error` says how. Do not feed it again.
+        """
+        if self._refusal is not None:
+            self._refusal.feed(data)
+            return self._refusal.complete and self.give_up()
+        if not data:
+            self.error = HandshakeError(
+                502, "the server closed TCP before it answered the handshake"
+            )
+            return True
+        try:
+            return self._read(data)
+        except HandshakeError as error:
+            self.error = error
+            return True
+
+    def give_up(self) -> bool:
+        """Make do with what has come of a refusal's body; :attr:`error` then has it."""
+        assert self._refusal is not None
+        assert self.response is not None
+        assert self.error is not None
+        self.error = HandshakeRefused.by(self.response, self.error.message, self._refusal.body)
+        return True
+
+    def _read(self, data: bytes) -> bool:
+        rest: bytes | None = data
+        while rest:
+            rest = self._reader.feed(rest)
+            if rest is None:
+                return False
+            response = parse_response(self._reader.head)
+            if response.status == 101 or response.status >= 200:
+                self.head, self.response = self._reader.head, response
+                return self._judge(response, rest)
+            # An interim response, such as 103 Early Hints (RFC 9110 section 15.2).
+            self._reader = HeadReader(self._limits)
+        return False
+
+    def _judge(self, response: Response, rest: bytes) -> bool:
+        try:
+            self.subprotocol, extensions = check_response(
+                response,
+                key=self._key,
+                subprotocols=self._subprotocols,
+                extensions_offered=self._deflate is not None,
+            )
+            if self._deflate is not None:
+                self.agreed = accept_offer(extensions, self._deflate)
+        except HandshakeError as error:
+            self.error = error
+            if response.status == 101:
+                return True
+            self._refusal = RefusalBody(self.head)
+            if rest:
+                self._refusal.feed(rest)
+            return self._refusal.complete and self.give_up()
+        self.rest = rest
+        return True

@@ -171,5 +171,6 @@ VIOLATIONS: dict[str, Violation] = _table(
     # Limits of this endpoint; each reason names the option that moves it.
     Violation("MESSAGE_TOO_BIG", _TOO_BIG, "the message is larger than ws-max-size allows"),
     Violation("TOO_MANY_FRAGMENTS", _POLICY, "more fragments than ws-max-fragments allows"),
+    Violation("TOO_MANY_MESSAGES", _POLICY, "more messages a second than limit-message-rate"),
     Violation("TOO_MANY_FINAL_BLOCKS", _TOO_BIG, "too many final deflate blocks in a message"),
 )

@@ -115,13 +115,20 @@ def parse_origin(origin: str) -> Origin:
 _parse_configured_origin = lru_cache(maxsize=256)(parse_origin)
 
 
-def is_origin_allowed(origin: str, host: bytes | None, origins: Sequence[str] | str | None) -> bool:
+def is_origin_allowed(
+    origin: str,
+    host: bytes | None,
+    origins: Sequence[str] | str | None,
+    *,
+    secure: bool | None = None,
+) -> bool:
     """Whether a page of ``origin`` may connect.
 
     Parameters:
         origin: the value of the Origin header.
         host: the value of the Host header, ``None`` if there is none.
         origins: as for :func:`check_upgrade`.
+        secure: as for :func:`check_upgrade`.
 
     Raises:
         ValueError: an entry of ``origins`` is no origin.
@@ -138,10 +145,11 @@ def is_origin_allowed(origin: str, host: bytes | None, origins: Sequence[str] | 
         return False
     for entry in allowed:
         if entry == "same":
-            # The scheme is the origin's own: whether TLS ends here or at a proxy is not known.
+            # If it is not known whether a proxy speaks TLS, the scheme is the origin's own.
+            scheme = parsed.scheme if secure is None else "https" if secure else "http"
             match = HOST.fullmatch(host or b"")
             if match is not None and parsed == parse_origin(
-                f"{parsed.scheme}://{match[0].decode('ascii')}"
+                f"{scheme}://{match[0].decode('ascii')}"
             ):
                 return True
         elif entry != "null" and parsed == _parse_configured_origin(entry):
@@ -185,7 +193,12 @@ class Upgrade:
     origin: str | None
 
 
-def check_upgrade(request: Request, *, origins: Sequence[str] | str | None = None) -> Upgrade:
+def check_upgrade(
+    request: Request,
+    *,
+    origins: Sequence[str] | str | None = None,
+    secure: bool | None = None,
+) -> Upgrade:
     """Apply every rule for a client's opening handshake (RFC 6455 section 4.2.1).
 
     Parameters:
@@ -195,6 +208,8 @@ def check_upgrade(request: Request, *, origins: Sequence[str] | str | None = Non
             ``https://example.com:8443``, also ``"same"`` and ``"null"`` among them. A request
             without Origin is let through: browsers always send one, and everything else could send
             any.
+        secure: whether the client speaks TLS, which is a part of what ``"same"`` means; ``None`` if
+            that is not known.
 
     Raises:
         HandshakeError: 405 (with Allow) for another method than GET; 505 for another version than
@@ -231,7 +246,9 @@ def check_upgrade(request: Request, *, origins: Sequence[str] | str | None = Non
     if len(origin_headers) > 1:
         raise bad_request("more than one Origin header")
     origin = origin_headers[0].decode("latin-1") if origin_headers else None
-    if origin is not None and not is_origin_allowed(origin, request.get(b"host"), origins):
+    if origin is not None and not is_origin_allowed(
+        origin, request.get(b"host"), origins, secure=secure
+    ):
         raise HandshakeError(403, f"origin {shown(origin)} is not allowed here")
 
     subprotocols = list_elements(fields.get(b"sec-websocket-protocol", ()))

@@ -20,10 +20,12 @@ from fastws.http_fields import normalize_headers
 from fastws.http_head import HeadReader, error_response, has_body, http_response, parse_request
 from fastws.http_head import Request as RequestHead
 from fastws.hub import Hub
-from fastws.logs import access_log, log, peer_name, printable
+from fastws.logs import log, printable
+from fastws.proxies import Client, PeerName
 from fastws.requests import Request, build_scope
 from fastws.responses import Response
 from fastws.responses import error_response as http_error_response
+from fastws.tls_handshake import handshake
 from fastws.websocket import WebSocket
 
 __all__ = ["HTTPProtocol"]
@@ -38,10 +40,18 @@ MAX_PIPELINED = 64 * 1024
 MAX_TURNED_AWAY = 32
 """Connections above the limit that are told so with a 503; more than that are cut."""
 
+MAX_TURNED_AWAY_PER_ADDRESS = 4
+"""The same for one address, so that nobody fills the server with refusals."""
+
+STOPPING_HANDSHAKE_TIMEOUT = 1.0
+"""Seconds that a TLS handshake may still take once the server stops."""
+
 
 class Phase(Enum):
     """What a connection that was not upgraded is doing."""
 
+    SECURING = auto()
+    """The TLS handshake is under way."""
     READING = auto()
     """Waiting for a request, or for the rest of its head."""
     ANSWERING = auto()
@@ -61,12 +71,18 @@ class HTTPProtocol(asyncio.Protocol):
         self._hub = hub
         self._reader = HeadReader(hub.config.limits)
         self._transport: asyncio.Transport
+        self._link: asyncio.Transport  # the TCP connection, where the transport is TLS
         self._phase = Phase.READING
+        self._peername: PeerName = None
+        self._client: Client  # who the peer is, or whom its latest request comes from
+        self._counted: tuple[str, int] | None = None  # the address that this counts for
+        self._refusal: str | None = None  # why there is no place for this connection
         self._heard = False  # whether a part of the awaited request has arrived
         self._answered = 0  # responses sent
         self._task: asyncio.Task[None] | None = None
         self._pipelined = bytearray()
         self._last_response = False
+        self._is_probe = False  # the latest request was for one of the server's own pages
         self._peer_done = False  # the peer has sent its EOF
         self._writable = True
         self._unsent = 0  # bytes that were in the write buffer when last looked at
@@ -75,18 +91,67 @@ class HTTPProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
-        transport = self._transport
+        self._transport = self._link = cast(asyncio.Transport, transport)
         hub = self._hub
-        turned_away = 0 if hub.capacity is None else len(hub) + 1 - hub.capacity
         hub.requests.add(self)
-        if turned_away > MAX_TURNED_AWAY:
+        if hub.on_accepted is not None:
+            hub.on_accepted()
+        self._peername = transport.get_extra_info("peername")
+        self._client = hub.proxies.client_of(self._peername, (), secure=hub.tls is not None)
+        if self._is_far_too_many():
             self._transport.abort()
-        elif hub.draining:
+        elif hub.tls is not None:
+            self._phase = Phase.SECURING
+            self._task = handshake(
+                hub.loop,
+                self._transport,
+                self,
+                hub.tls.context,
+                hub.config.ssl_handshake_timeout,
+                on_done=self._secured,
+            )
+        else:
+            self._begin()
+
+    def _is_far_too_many(self) -> bool:
+        """Count this connection, whatever becomes of it; whether not even a refusal is due."""
+        hub = self._hub
+        if hub.capacity is not None and len(hub) > hub.capacity:
+            self._refusal = "the server has all the connections it may have"
+            if len(hub) - hub.capacity > MAX_TURNED_AWAY:
+                return True
+        # A trusted proxy's connection counts for its client, who is not known before the request.
+        if hub.proxies.trusts(self._peername):
+            return False
+        self._counted = self._client.address
+        above = hub.addresses.add(self._counted)
+        if above:
+            self._refusal = "this address has all the connections it may have"
+        return above > MAX_TURNED_AWAY_PER_ADDRESS
+
+    def _secured(self, transport: asyncio.Transport | None) -> None:
+        """The TLS handshake is done, with this transport, or has failed."""
+        self._task = None
+        if transport is None:
+            # The transport tells nobody about a connection that never was one.
+            self.connection_lost(None)
+            return
+        self._transport = transport
+        self._phase = Phase.READING
+        self._begin()
+        early = bytes(self._pipelined)
+        self._pipelined.clear()
+        if early:
+            self.data_received(early)
+
+    def _begin(self) -> None:
+        """Wait for the first request, or turn the peer away."""
+        hub = self._hub
+        if hub.draining:
             # Accepted just before the listening sockets were closed.
             self._refuse(HandshakeError(503, "the server is stopping"))
-        elif turned_away > 0:
-            self._refuse(HandshakeError(503, "the server has all the connections it may have"))
+        elif self._refusal is not None:
+            self._refuse(HandshakeError(503, self._refusal))
         else:
             # The deadline of the opening handshake counts from here; bytes do not move it.
             self._set_deadline(hub.config.ws_open_timeout)
@@ -98,6 +163,9 @@ class HTTPProtocol(asyncio.Protocol):
             self._pipelined += data
             if len(self._pipelined) >= MAX_PIPELINED:
                 self._transport.pause_reading()
+        elif self._phase is Phase.SECURING:
+            # The end of the handshake and the beginning of the request came together.
+            self._pipelined += data
 
     def eof_received(self) -> bool:
         """Keep the transport for a response that is still due to a peer that sent its EOF."""
@@ -114,15 +182,21 @@ class HTTPProtocol(asyncio.Protocol):
             self._next_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._hub.timers.cancel(self)
+        hub = self._hub
+        hub.timers.cancel(self)
         if self._task is not None:
             self._task.cancel()
-        self._hub.closed(self)
+        hub.addresses.remove(self._counted)
+        self._counted = None
+        hub.closed(self)
 
     # Called by the timer wheel
 
     def on_timer(self) -> None:
         """The deadline of the present phase has passed."""
+        if self._phase is Phase.SECURING:
+            self._transport.abort()
+            return
         if self._phase is Phase.READING:
             if self._heard:
                 self._refuse(HandshakeError(408, "the request took too long to arrive"))
@@ -130,11 +204,12 @@ class HTTPProtocol(asyncio.Protocol):
                 self._transport.close()
             return
         # A response on its way: give up on a peer that takes nothing, not on a slow one.
-        unsent = self._transport.get_write_buffer_size()
+        unsent = self._count_unsent()
         if unsent and (unsent < self._unsent or not self._unsent):
             self._unsent = unsent
             self._set_deadline(self._hub.config.timeout_keep_alive)
-        elif unsent:
+        elif unsent or self._transport.is_closing():
+            # TLS, once closed, waits for the peer to say so too.
             self._transport.abort()
         else:
             self._transport.close()
@@ -143,8 +218,14 @@ class HTTPProtocol(asyncio.Protocol):
 
     def drain(self) -> None:
         """The server stops: answer what is being worked on, then close."""
+        if self._is_probe and self._phase is Phase.READING and not self._heard:
+            # It is to hear from the health page that the server stops.
+            self._hub.keep_probe(self)
+            return
         self._last_response = True
-        if self._phase is Phase.READING:
+        if self._phase is Phase.SECURING:
+            self._set_deadline(STOPPING_HANDSHAKE_TIMEOUT)
+        elif self._phase is Phase.READING:
             if self._heard:
                 self._refuse(HandshakeError(503, "the server is stopping"))
             else:
@@ -172,10 +253,16 @@ class HTTPProtocol(asyncio.Protocol):
             if rest is None:
                 return
             request = parse_request(self._reader.head)
-            if wants_upgrade(request):
+            self._client = self._hub.proxies.client_of(
+                self._peername, request.headers, secure=self._hub.tls is not None
+            )
+            page = self._hub.own_page(request)
+            if page is None and self._hub.draining:
+                raise HandshakeError(503, "the server is stopping")
+            if page is None and wants_upgrade(request):
                 self._upgrade(request, rest)
             else:
-                self._answer(request, rest)
+                self._answer(request, rest, page)
         except HandshakeError as error:
             self._refuse(error)
         except Exception:
@@ -195,10 +282,15 @@ class HTTPProtocol(asyncio.Protocol):
             raise HandshakeError(404, "nothing is served at this path")
         route, path_params = found
         config = hub.config.for_route(route.options)
-        upgrade = check_upgrade(head, origins=config.ws_origins)
+        client = self._client
+        upgrade = check_upgrade(head, origins=config.ws_origins, secure=client.secure)
         if config.ws_subprotocols:
             spoken = tuple(name for name in upgrade.subprotocols if name in config.ws_subprotocols)
             upgrade = dataclasses.replace(upgrade, subprotocols=spoken)
+        if self._counted is None:
+            self._counted = client.address
+            if hub.addresses.add(client.address):
+                raise HandshakeError(503, "this address has all the connections it may have")
         transport = self._transport
         connection = Connection(
             transport,
@@ -208,13 +300,14 @@ class HTTPProtocol(asyncio.Protocol):
             timers=hub.timers,
             limits=config.limits,
             deflate=config.deflate,
-            client=_address(transport, "peername"),
+            client=client.address,
             server=hub.shared_address(_address(transport, "sockname")),
-            secure=config.ssl_context is not None,
+            secure=bool(client.secure),
             root_path=config.root_path,
             lifespan_state=hub.lifespan_state,
             extra_headers=hub.response_headers(),
             strict_send=hub.app.strict_send,
+            on_answered=hub.on_answered,
             on_lost=hub.on_lost,
         )
         ws = WebSocket._from_connection(connection, hub.app, path_params)
@@ -225,12 +318,15 @@ class HTTPProtocol(asyncio.Protocol):
             self._respond(head, http_error_response(error))
             return
         hub.timers.cancel(self)
+        # From here on it is the connection that counts for its client.
+        self._counted = None
         hub.upgraded(self, connection)
         connection.start(ws, handler, early, cancel_on_disconnect=route.cancel_on_disconnect)
 
     # Answering
 
-    def _answer(self, head: RequestHead, rest: bytes) -> None:
+    def _answer(self, head: RequestHead, rest: bytes, page: Response | None) -> None:
+        """Answer with ``page``, one of the server's own, or let the application answer."""
         self._phase = Phase.ANSWERING
         self._hub.timers.cancel(self)
         # A body has no meaning for GET, and what follows it cannot be found without reading it.
@@ -238,7 +334,11 @@ class HTTPProtocol(asyncio.Protocol):
             self._last_response = True
         else:
             self._pipelined += rest
-        self._task = self._hub.loop.create_task(self._work(head))
+        self._is_probe = page is not None
+        if page is not None:
+            self._respond(head, page)
+        else:
+            self._task = self._hub.loop.create_task(self._work(head))
 
     async def _work(self, head: RequestHead) -> None:
         """Let the application answer; runs as a task of its own."""
@@ -246,9 +346,9 @@ class HTTPProtocol(asyncio.Protocol):
         scope = build_scope(
             "http",
             head,
-            client=_address(transport, "peername"),
+            client=self._client.address,
             server=_address(transport, "sockname"),
-            secure=hub.config.ssl_context is not None,
+            secure=bool(self._client.secure),
             root_path=hub.config.root_path,
             state=hub.lifespan_state,
         )
@@ -270,9 +370,7 @@ class HTTPProtocol(asyncio.Protocol):
             log.exception('the response to "%s" cannot be sent', printable(head.target))
             response = http_error_response(HTTPException(500))
             data = self._build(head, response)
-        if self._hub.config.access_log:
-            line = f"{printable(head.method)} {printable(head.target)}"
-            access_log.info('%s "%s" %d', self._peer(), line, response.status_code)
+        self._hub.responded(self._client.address, head, response.status_code)
         self._send(data)
 
     def _build(self, head: RequestHead, response: Response) -> bytes:
@@ -298,8 +396,15 @@ class HTTPProtocol(asyncio.Protocol):
             # No further request is looked at before the peer has read its response.
             self._wait_for_reader()
 
+    def _count_unsent(self) -> int:
+        unsent = self._transport.get_write_buffer_size()
+        if self._link is not self._transport:
+            # What TLS has encrypted is no longer its own.
+            unsent += self._link.get_write_buffer_size()
+        return unsent
+
     def _wait_for_reader(self) -> None:
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent = self._count_unsent()
         self._set_deadline(self._hub.config.timeout_keep_alive)
 
     def _next_request(self) -> None:
@@ -320,10 +425,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def _refuse(self, error: HandshakeError) -> None:
         """Answer with ``error`` and close."""
-        if self._hub.config.access_log:
-            access_log.info(
-                "%s refused with %d: %s", self._peer(), error.status, printable(error.message)
-            )
+        self._hub.refused(self._client.address, self._reader.head, error)
         self._last_response = True
         headers = [*error.headers, *self._hub.response_headers()]
         answer = HandshakeError(error.status, error.message, headers)
@@ -355,9 +457,6 @@ class HTTPProtocol(asyncio.Protocol):
             transport.resume_reading()
         self._unsent = 0
         self._hub.timers.schedule(self, LINGER)
-
-    def _peer(self) -> str:
-        return peer_name(_address(self._transport, "peername"))
 
 
 def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:

@@ -47,6 +47,9 @@ has one, and in a list of origins it would pass for a pattern."""
 HOST = re.compile(AUTHORITY.encode())
 _ABSOLUTE_FORM = re.compile(rf"(?:https?|wss?)://({AUTHORITY})(/[^?]*)?(?:\?(.*))?", re.I)
 
+TLS_HANDSHAKE = b"\x16"
+"""How a connection begins that speaks TLS: the type of its first record (RFC 8446 section 5.1)."""
+
 _OWNED_BY_RESPONSE = {
     b"connection": "whether the connection closes is not the application's to say",
     b"transfer-encoding": "the body is sent whole, with its length",
@@ -97,8 +100,8 @@ class HeadReader:
 
         Raises:
             HandshakeError: 414 if the request line is too long; 431 if a header line is, if there
-                are too many, or if the head is too large; 400 for a line that LF alone ends, or
-                more than one empty line at the start. Close the connection after answering.
+                are too many, or if the head is too large; 400 for a line that LF alone ends, more
+                than one empty line at the start, or TLS. Close the connection after answering.
             RuntimeError: the head was complete already.
         """
         if self.head:
@@ -106,6 +109,9 @@ class HeadReader:
         limits = self._limits
         buffer = self._buffer
         before = len(buffer)
+        if data[:1] == TLS_HANDSHAKE and not before:
+            # It waits for an answer, and none of its bytes need ever be the end of a line.
+            raise bad_request("this is TLS, and HTTP without TLS is served here")
         # One byte beyond the limit is enough to refuse, however much arrived.
         buffer += data[: limits.max_header_size + 1 - before]
         while (newline := buffer.find(b"\n", self._scanned)) >= 0:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from fastws._timers import TimerWheel
+from fastws.access_log import log_answer, log_end, log_refusal, log_response
+from fastws.addresses import AddressCounts
 from fastws.app import FastWS
 from fastws.config import Config
-from fastws.logs import access_log, peer_name, printable
+from fastws.logs import access_log
+from fastws.metrics import Metrics
+from fastws.proxies import TrustedProxies
+from fastws.responses import JSONResponse, Response
+from fastws.tls import TLS
 
 if TYPE_CHECKING:
     from fastws._connection import Connection
+    from fastws.exceptions import HandshakeError
     from fastws.http11 import HTTPProtocol
+    from fastws.http_head import Request
 
 __all__ = ["Hub"]
 
@@ -42,14 +51,35 @@ class Hub:
         self.loop = loop
         self.capacity = capacity
         self.timers = TimerWheel(loop)
+        self.tls: TLS | None = None
+        """What makes connections secure; ``None`` if they are not."""
+        self.proxies = TrustedProxies(config.forwarded_allow_ips if config.proxy_headers else ())
+        self.addresses = AddressCounts(config.limit_connections_per_ip)
+        """Connections by the address that they come from, or that a proxy says they do."""
+        self.on_accepted: Callable[[], object] | None = None
+        """Called for each new connection."""
         self.lifespan_state: Mapping[str, Any] | None = None
         self.draining = False
         self.requests: set[HTTPProtocol] = set()
         self.connections: set[Connection] = set()
+        # Those of them whose opening handshake is not answered yet.
+        self._opening: set[Connection] = set()
+        # While draining, connections that go on asking for the server's own pages.
+        self._probes: set[HTTPProtocol] = set()
         # Handlers that still run although their connection is gone.
         self.orphans: set[asyncio.Task[Any]] = set()
         # Objects that all connections would else have a copy of.
+        self.on_answered = self.connection_answered
         self.on_lost = self.connection_lost
+        self._logs_access = config.access_log and access_log.isEnabledFor(logging.INFO)
+        self._metrics: Metrics | None = None
+        if config.metrics is not None:
+            self._metrics = Metrics(loop, self.connections, self.requests)
+        self._pages: dict[str, Callable[[Request], Response]] = {}
+        if config.metrics is not None:
+            self._pages[config.metrics] = self._show_metrics
+        if config.health is not None:
+            self._pages[config.health] = self._show_health
         self._addresses: dict[tuple[str, int], tuple[str, int]] = {}
         self._on_empty: asyncio.Future[None] | None = None
         self._headers: list[tuple[str, str]] = []
@@ -76,23 +106,85 @@ class Hub:
         """One object for each address of this server, however many connections have it."""
         return None if address is None else self._addresses.setdefault(address, address)
 
+    # The server's own pages
+
+    def own_page(self, request: Request) -> Response | None:
+        """The answer to a request for the metrics or the health; ``None`` to any other.
+
+        The application and its middleware do not see these requests.
+        """
+        page = self._pages.get(request.path)
+        if page is None:
+            return None
+        if request.method not in ("GET", "HEAD"):
+            return JSONResponse({"detail": "Method Not Allowed"}, 405, {"allow": "GET, HEAD"})
+        response = page(request)
+        response.headers["cache-control"] = "no-store"
+        return response
+
+    def _show_health(self, request: Request) -> Response:
+        if self.draining:
+            return JSONResponse({"status": "draining"}, 503)
+        return JSONResponse({"status": "serving"})
+
+    def _show_metrics(self, request: Request) -> Response:
+        assert self._metrics is not None
+        accept = [value for name, value in request.headers if name == b"accept"]
+        return self._metrics.page(b",".join(accept).decode("latin-1"))
+
+    # What happens to connections
+
+    def responded(self, client: tuple[str, int] | None, request: Request, status: int) -> None:
+        """A plain HTTP request was answered."""
+        if self._logs_access:
+            log_response(client, request.method, request.target, status)
+        if self._metrics is not None:
+            self._metrics.responded(status)
+
+    def refused(self, client: tuple[str, int] | None, head: bytes, error: HandshakeError) -> None:
+        """A request was refused before the application saw it.
+
+        Parameters:
+            client: who sent it.
+            head: the request's head, ``b""`` if there was no whole one.
+            error: what it is answered with.
+        """
+        if self._logs_access:
+            log_refusal(client, head, error.status, error.message)
+        if self._metrics is not None:
+            self._metrics.answered(error.status)
+
     def upgraded(self, protocol: HTTPProtocol, connection: Connection) -> None:
         """Count ``connection`` in the place of ``protocol``."""
-        if self.config.access_log:
-            log_connection(connection, "begins")
         self.requests.discard(protocol)
         self.connections.add(connection)
+        self._opening.add(connection)
+
+    def connection_answered(self, connection: Connection, status: int | None) -> None:
+        """A WebSocket was accepted (101) or refused, or the peer did not wait for it (``None``)."""
+        self._opening.discard(connection)
+        if self._logs_access:
+            log_answer(connection, status)
+        if self._metrics is not None:
+            self._metrics.answered(status)
 
     def closed(self, protocol: HTTPProtocol) -> None:
         """Forget a connection that was never upgraded."""
         self.requests.discard(protocol)
+        self._probes.discard(protocol)
         self._check_empty()
 
     def connection_lost(self, connection: Connection) -> None:
         """Forget a WebSocket; its handler may still be at work."""
         self.connections.discard(connection)
-        if self.config.access_log:
-            log_connection(connection, f"ended {connection.close_code}")
+        self.addresses.remove(connection.client)
+        if connection in self._opening:
+            self.connection_answered(connection, None)
+        elif connection.opened_at:
+            if self._logs_access:
+                log_end(connection, self.loop.time())
+            if self._metrics is not None:
+                self._metrics.ended(connection)
         task = connection.task
         if task is not None and not task.done():
             self.orphans.add(task)
@@ -103,6 +195,13 @@ class Hub:
         self.orphans.discard(task)
         self._check_empty()
 
+    # Start and end: see shutdown.py
+
+    def start(self) -> None:
+        """The server accepts connections from now on."""
+        if self._metrics is not None:
+            self._metrics.start()
+
     def _check_empty(self) -> None:
         if self._on_empty is not None and not self._on_empty.done() and self._is_empty():
             self._on_empty.set_result(None)
@@ -111,16 +210,37 @@ class Hub:
         return not (self.requests or self.connections or self.orphans)
 
     async def wait_until_empty(self) -> None:
-        """Return once every connection is closed and every handler has ended."""
+        """Return once every connection is closed and every handler has ended.
+
+        Connections that were left open by :meth:`keep_probe` do not count.
+        """
         if not self._is_empty():
             self._on_empty = self.loop.create_future()
             await self._on_empty
 
-    def drain(self, code: int, reason: str) -> None:
-        """Start to close everything: WebSockets with ``code``, requests once they are answered."""
+    @property
+    def has_unanswered(self) -> bool:
+        """Whether there are HTTP connections, or WebSockets that are not accepted yet."""
+        return bool(self.requests or self._opening)
+
+    def drain(self) -> None:
+        """Take on nothing new: requests end once they are answered, handshakes get 503."""
         self.draining = True
+        self.app.begin_drain()
         for protocol in tuple(self.requests):
             protocol.drain()
+        for connection in tuple(self._opening):
+            # Not accepted: the code goes nowhere.
+            connection.shutdown(self.config.shutdown_code)
+        self._check_empty()
+
+    def keep_probe(self, protocol: HTTPProtocol) -> None:
+        """Leave a connection open while draining that asks for nothing but the own pages."""
+        self.requests.discard(protocol)
+        self._probes.add(protocol)
+
+    def close_websockets(self, code: int, reason: str) -> None:
+        """Start the closing handshake of every WebSocket."""
         for connection in tuple(self.connections):
             connection.shutdown(code, reason)
 
@@ -133,8 +253,9 @@ class Hub:
         for task in tuple(self.orphans):
             task.cancel()
 
-
-def log_connection(connection: Connection, event: str) -> None:
-    """Write a line about a WebSocket; its head keeps the target, so that nothing else has to."""
-    target = connection.head.split(b" ", 2)[1].decode("latin-1")
-    access_log.info('%s "WebSocket %s" %s', peer_name(connection.client), printable(target), event)
+    def finish(self) -> None:
+        """Nothing is served any more: let go of what does not count as open."""
+        for protocol in tuple(self._probes):
+            protocol.abort()
+        if self._metrics is not None:
+            self._metrics.stop()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from fastws.app import FastWS
 
-__all__ = ["ApplicationError", "load_application"]
+__all__ = ["ApplicationError", "load_application", "traceback_of"]
 
 DEFAULT_ATTRIBUTE = "app"
 """What a bare ``module`` is searched for."""
@@ -21,6 +22,25 @@ class ApplicationError(Exception):
 
     ``__cause__`` is set if the application's own code failed: its traceback is what helps then.
     """
+
+
+def traceback_of(error: BaseException | None) -> str:
+    """Where the application failed, as text, without the frames that only led there.
+
+    Empty without an error; without any frame where it could not even be compiled.
+    """
+    if error is None:
+        return ""
+    trace = error.__traceback__
+    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith("<frozen importlib") or filename.endswith(
+        ("fastws/importer.py", "importlib/__init__.py")
+    )
 
 
 def load_application(target: Any, *, app_dir: str = ".", factory: bool = False) -> FastWS:
@@ -54,12 +74,20 @@ def load_application(target: Any, *, app_dir: str = ".", factory: bool = False) 
         try:
             found = getattr(found, name)
         except AttributeError:
-            hint = "" if colon else f" (name it: {module_name}:attribute)"
             raise ApplicationError(
-                f"module {module_name!r} has no attribute {attributes!r}{hint}"
+                f"module {module_name!r} has no attribute {attributes!r}"
+                f"{_hint(sys.modules[module_name], module_name, named=bool(colon))}"
             ) from None
     where = f"{module_name}:{attributes}"
     return _check(_call(found, where) if factory else found, where)
+
+
+def _hint(module: Any, module_name: str, *, named: bool) -> str:
+    """What to write instead: the names of the applications that the module has."""
+    there = [name for name, value in vars(module).items() if isinstance(value, FastWS)]
+    if there:
+        return f": did you mean {' or '.join(f'{module_name}:{name}' for name in there)}?"
+    return "" if named else f" (name it: {module_name}:attribute)"
 
 
 def _import(module_name: str, directory: str) -> Any:
@@ -73,7 +101,7 @@ def _import(module_name: str, directory: str) -> Any:
                 f"there is no module {error.name!r} in {directory} or on the import path{hint}"
             ) from None
         raise ApplicationError(f"importing {module_name!r} failed: {_first_line(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ApplicationError(f"importing {module_name!r} failed: {_first_line(error)}") from error
 
 
@@ -90,7 +118,10 @@ def _check(found: Any, where: str) -> FastWS:
     if isinstance(found, FastWS):
         return found
     hint = ""
-    if inspect.isclass(found):
+    if inspect.iscoroutine(found):
+        found.close()
+        hint = ": a factory is no async function; what must be awaited can be in the lifespan"
+    elif inspect.isclass(found):
         hint = ": name an instance of it"
     elif inspect.isfunction(found):
         hint = ": if it returns the application, add --factory"

@@ -25,14 +25,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import httptools
-
 from fastws import client_handshake, handshake, http_head
 from fastws._protocol import Protocol
 from fastws.codes import WebSocketState
-from fastws.deflate import accept_offer, deflater_for, inflater_for, negotiate, offer
+from fastws.deflate import deflater_for, inflater_for, negotiate
 from fastws.events import Close, Event, Ping, Pong
 from fastws.exceptions import HandshakeError
+from fastws.handshake import Upgrade
 from fastws.http_fields import HeaderPairs
 from fastws.limits import DEFAULT_LIMITS, DeflateOptions, Limits
 
@@ -46,14 +45,12 @@ __all__ = [
     "Protocol",
     "Refused",
     "ServerProtocol",
+    "Upgrade",
 ]
 
 MAX_EARLY = 64 * 1024
 """Bytes a server keeps of a client that sends before its handshake is answered, which RFC 6455
 section 4.1 forbids but which some clients do."""
-
-MAX_REFUSAL = 64 * 1024
-"""Bytes of a refusing response's body that a client keeps."""
 
 
 class Accepted(NamedTuple):
@@ -261,20 +258,16 @@ class ClientProtocol(Protocol):
         self.uri = client_handshake.parse_uri(uri)
         self.subprotocol = None
         self.handshake_error = None
-        self._limits = limits
         self._deflate = deflate
-        self._subprotocols = tuple(subprotocols)
-        self._key = client_handshake.new_key()
-        self._request = client_handshake.client_request(
+        self._handshake = client_handshake.ClientHandshake(
             uri,
-            key=self._key,
+            limits=limits,
+            deflate=deflate,
+            subprotocols=subprotocols,
             headers=headers,
-            subprotocols=self._subprotocols,
-            extensions=None if deflate is None else offer(deflate),
             origin=origin,
         )
-        self._reader = http_head.HeadReader(limits)
-        self._refusal: _Refusal | None = None
+        self._request = self._handshake.request
 
     def connect(self) -> None:
         """Send the opening handshake.
@@ -289,97 +282,25 @@ class ClientProtocol(Protocol):
 
     def _receive_handshake(self, data: bytes) -> None:
         """Read the server's answer; no bytes are the end of TCP."""
-        try:
-            if self._refusal is not None:
-                self._refusal.feed(data)
-            elif data:
-                self._read_response(data)
-            else:
-                raise HandshakeError(502, "the server closed TCP before it answered the handshake")
-        except HandshakeError as error:
-            self._end(Refused(error, None, b""))
-        if self._refusal is not None and (self._refusal.complete or not data):
-            self._end(self._refusal.event())
-
-    def _read_response(self, data: bytes) -> None:
-        rest: bytes | None = data
-        while rest:
-            rest = self._reader.feed(rest)
-            if rest is None:
-                return
-            head = self._reader.head
-            response = http_head.parse_response(head)
-            if response.status == 101 or response.status >= 200:
-                self._judge(response, head, rest)
-                return
-            # An interim response, such as 103 Early Hints (RFC 9110 section 15.2).
-            self._reader = http_head.HeadReader(self._limits)
-
-    def _judge(self, response: http_head.Response, head: bytes, rest: bytes) -> None:
-        options = self._deflate
-        agreed = None
-        try:
-            subprotocol, extensions = client_handshake.check_response(
-                response,
-                key=self._key,
-                subprotocols=self._subprotocols,
-                extensions_offered=options is not None,
-            )
-            if options is not None:
-                agreed = accept_offer(extensions, options)
-        except HandshakeError as error:
-            if response.status == 101:
-                self._end(Refused(error, response, b""))
-            else:
-                self._refusal = _Refusal(error, response, head)
-                self._refusal.feed(rest)
+        answer, options = self._handshake, self._deflate
+        if not answer.feed(data):
             return
-        self.subprotocol = subprotocol
-        self._report(Accepted(subprotocol, response))
-        if agreed is None or options is None:
+        if answer.error is not None:
+            self.handshake_error = answer.error
+            body = getattr(answer.error, "body", b"")
+            self._report(Refused(answer.error, answer.response, body))
+            self._give_up()
+            return
+        assert answer.response is not None
+        self.subprotocol = answer.subprotocol
+        self._report(Accepted(answer.subprotocol, answer.response))
+        if answer.agreed is None or options is None:
             self._connect()
         else:
             self._connect(
-                inflater_for(agreed, client=True),
-                deflater_for(agreed, options, client=True),
+                inflater_for(answer.agreed, client=True),
+                deflater_for(answer.agreed, options, client=True),
                 options.threshold,
             )
-        if rest:
-            super().receive_data(rest)
-
-    def _end(self, refused: Refused) -> None:
-        self.handshake_error = refused.error
-        self._report(refused)
-        self._give_up()
-
-
-class _Refusal:
-    """A response other than 101, whose body says why."""
-
-    def __init__(self, error: HandshakeError, response: http_head.Response, head: bytes) -> None:
-        self.complete = False
-        self._error = error
-        self._response = response
-        self._body = b""
-        self._parser = httptools.HttpResponseParser(self)
-        self.feed(head)
-
-    def feed(self, data: bytes) -> None:
-        """Read more of the body; no bytes are the end of TCP."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            # What there is of it has to do.
-            self.complete = True
-
-    def event(self) -> Refused:
-        return Refused(self._error, self._response, self._body)
-
-    # Called by httptools.
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body[: MAX_REFUSAL - len(self._body)]
-        self.complete = self.complete or len(self._body) == MAX_REFUSAL
-
-    def on_message_complete(self) -> None:
-        self.complete = True
+        if answer.rest:
+            super().receive_data(answer.rest)

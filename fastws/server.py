@@ -8,25 +8,27 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from types import FrameType
 from typing import Any
 
+from fastws.accepting import Acceptor
 from fastws.app import FastWS
 from fastws.config import Config, ConfigError
 from fastws.http11 import HTTPProtocol
 from fastws.hub import Hub
 from fastws.importer import load_application
 from fastws.logs import configure_logging, log
-from fastws.sockets import BindError, bind_error, bind_sockets, connection_limit
+from fastws.metrics import check_available
+from fastws.settings import config_from_keywords
+from fastws.shutdown import shut_down
+from fastws.sockets import BindError, bind_sockets, connection_limit, listen, name_of, path_of
+from fastws.tls import TLS, serves_tls
 
 __all__ = ["BindError", "Server", "serve", "serve_async"]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-CANCELLED_HANDLERS_TIMEOUT = 1.0
-"""Seconds that handlers have to end once they were cancelled, before they are left behind."""
 
 
 class Server:
@@ -35,30 +37,44 @@ class Server:
     Parameters:
         config: what to serve and how.
         on_ready: called with this server once it accepts connections.
+        sockets: what to listen on, where another process has bound it; closed in the end. Without,
+            it is what ``config`` says.
+        stop_signals: the signals that stop it, in the main thread; others are let be.
     """
 
     def __init__(
-        self, config: Config, *, on_ready: Callable[[Server], object] | None = None
+        self,
+        config: Config,
+        *,
+        on_ready: Callable[[Server], object] | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+        stop_signals: Sequence[signal.Signals] = STOP_SIGNALS,
     ) -> None:
         self.config = config
         self.app: FastWS | None = None
+        self._tls: TLS | None = None
         self.started = asyncio.Event()
         self.addresses: list[tuple[str, int]] = []
-        """Where it listens, with real ports; filled in when ``started`` is set."""
+        """The hosts and real ports where it listens; filled in when ``started`` is set."""
+        self.paths: list[str] = []
+        """The Unix sockets where it listens; likewise."""
         self.captured: list[int] = []
         """The signals that stopped it, in order."""
         self.hub: Hub | None = None
         """Its connections, once the application has started."""
         self._on_ready = on_ready
+        self._sockets = sockets
+        self._stop_signals = stop_signals
+        self._listeners: list[Acceptor] = []
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
 
     def load(self) -> FastWS:
-        """Import the application, and check the options of its routes.
+        """Import the application, check the options of its routes, read the certificate.
 
         Raises:
             ApplicationError: it cannot be had.
-            ConfigError: a route has a wrong option.
+            ConfigError: a route has a wrong option, or the options for TLS cannot be used.
         """
         if self.app is None:
             config = self.config
@@ -68,6 +84,9 @@ class Server:
                     config.for_route(getattr(route, "options", {}))
                 except ConfigError as error:
                     raise ConfigError(f"route {route.path}: {error}") from None
+            self._tls = TLS.of(config)
+            if config.metrics is not None:
+                check_available()
             self.app = app
         return self.app
 
@@ -81,7 +100,7 @@ class Server:
         self._stop.set()
 
     async def serve(self) -> None:
-        """Serve until ``stop()`` or, in the main thread, SIGINT or SIGTERM.
+        """Serve until ``stop()`` or, in the main thread, one of the signals that stop it.
 
         Raises:
             ApplicationError: the application cannot be had.
@@ -90,83 +109,89 @@ class Server:
         """
         app = self.load()
         # Before the application starts, so that a busy port does not cost a start for nothing.
-        sockets = bind_sockets(self.config)
+        sockets = bind_sockets(self.config) if self._sockets is None else self._sockets
         try:
-            async with app.lifespan_context() as state:
+            async with app.lifespan_context(run=self.config.lifespan != "off") as state:
                 hub = Hub(
                     self.config, app, asyncio.get_running_loop(), connection_limit(self.config)
                 )
                 hub.lifespan_state = state
+                hub.tls = self._tls
                 self.hub = hub
                 with self._signals_captured(hub.loop):
-                    listeners = await self._start(hub, sockets)
+                    await self._start(sockets)
                     try:
+                        hub.start()
                         await self._stop.wait()
                     finally:
                         # Also if this task is cancelled: nothing is left open behind it.
-                        await self._shut_down(hub, listeners)
+                        await shut_down(hub, self._listeners, self._cut)
         finally:
             for listening in sockets:
                 listening.close()
 
-    async def _start(self, hub: Hub, sockets: list[socket.socket]) -> list[asyncio.Server]:
-        config = self.config
-        tls: dict[str, Any] = {}
-        if config.ssl_context is not None:
-            tls = {"ssl": config.ssl_context, "ssl_handshake_timeout": config.ws_open_timeout}
-        # All of them before the first connection is accepted: uvloop does not report a failure.
-        for listening in sockets:
-            try:
-                listening.listen(config.backlog)
-            except OSError as error:
-                raise bind_error(config.host, config.port, error) from None
-        protocol = partial(HTTPProtocol, hub)
-        listeners = [
-            await hub.loop.create_server(protocol, sock=listening, backlog=config.backlog, **tls)
-            for listening in sockets
-        ]
-        self.addresses = [listening.getsockname()[:2] for listening in sockets]
+    async def _start(self, sockets: Sequence[socket.socket]) -> None:
+        await self.accept_from(sockets)
+        self.addresses = [each.getsockname()[:2] for each in sockets if path_of(each) is None]
+        self.paths = [path for path in map(path_of, sockets) if path is not None]
         self.started.set()
         if self._on_ready is not None:
             self._on_ready(self)
-        return listeners
 
-    async def _shut_down(self, hub: Hub, listeners: list[asyncio.Server]) -> None:
-        for listener in listeners:
-            listener.close()
-        config = self.config
-        if len(hub):
-            log.info("stopping: closing %d connections", len(hub))
-        hub.drain(config.shutdown_code, "the server is restarting")
-        emptied = hub.loop.create_task(hub.wait_until_empty())
-        cut = hub.loop.create_task(self._cut.wait())
-        try:
-            await asyncio.wait(
-                (emptied, cut),
-                timeout=config.timeout_graceful_shutdown,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            cut.cancel()
-            # Out of time, told twice, or cancelled.
-            if not emptied.done():
-                await self._cut_off(hub, emptied)
+    async def accept_from(self, sockets: Sequence[socket.socket]) -> Acceptor:
+        """Listen on ``sockets`` too, and close them in the end.
 
-    async def _cut_off(self, hub: Hub, emptied: asyncio.Task[None]) -> None:
-        log.warning("stopping: cutting %d connections that are still open", len(hub))
-        hub.abort()
-        await asyncio.wait((emptied,), timeout=CANCELLED_HANDLERS_TIMEOUT)
-        if not emptied.done():
-            emptied.cancel()
-            log.warning("stopping: some handlers did not end when they were cancelled")
+        Returns:
+            What ``refuse_from`` takes to stop before that.
+
+        Raises:
+            BindError: another program listens there by now.
+        """
+        hub, config = self.hub, self.config
+        assert hub is not None, "the application has not been started"
+        # All of them before the first connection is accepted: uvloop does not report a failure.
+        listen(sockets, config)
+        acceptor = Acceptor(hub.loop, partial(HTTPProtocol, hub), sockets, config.backlog)
+        await acceptor.start()
+        self._listeners.append(acceptor)
+        hub.on_accepted = self._check_files
+        return acceptor
+
+    def _check_files(self) -> None:
+        for listener in self._listeners:
+            listener.check()
+
+    def refuse_from(self, acceptor: Acceptor) -> None:
+        """Listen there no more; the connections that came from there go on."""
+        if acceptor in self._listeners:  # It may have given way.
+            self._listeners.remove(acceptor)
+        acceptor.close()
+
+    async def give_way(self, within: float) -> None:
+        """Accept no more, because a successor does, and let the requests that came be answered.
+
+        Parameters:
+            within: seconds after which those that are left are left to ``stop()``.
+        """
+        assert self.hub is not None, "the application has not been started"
+        while self._listeners:
+            self._listeners.pop().close()
+        deadline = self.hub.loop.time() + within
+        while True:
+            # First: the loop may have accepted connections that it has not told about yet. Asked
+            # again and again, which is once in the life of a worker: not worth an event from every
+            # request that ends.
+            await asyncio.sleep(within / 50)
+            if not self.hub.has_unanswered or self.hub.loop.time() > deadline:
+                break
 
     @contextlib.contextmanager
     def _signals_captured(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Let SIGINT and SIGTERM stop the server; a third one does what it did before."""
+        """Let the signals stop the server; a third one does what it did before."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        before = {number: signal.getsignal(number) for number in self._stop_signals}
 
         def restore() -> None:
             for number, handler in before.items():
@@ -183,7 +208,7 @@ class Server:
         def on_signal_elsewhere(number: int, frame: FrameType | None) -> None:
             loop.call_soon_threadsafe(on_signal, number)
 
-        for number in STOP_SIGNALS:
+        for number in self._stop_signals:
             try:
                 loop.add_signal_handler(number, on_signal, number)
             except NotImplementedError:  # Windows
@@ -198,22 +223,51 @@ def url_of(config: Config, address: tuple[str, int]) -> str:
     """The URL of a page at ``address``; a wildcard address is shown as one that can be opened."""
     host, port = address
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    scheme = "http" if config.ssl_context is None else "https"
+    scheme = "https" if serves_tls(config) else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def banner(server: Server) -> str:
-    """The screen shown at start-up: where it listens, what it serves, how to stop it."""
-    assert server.app is not None
-    lines = ["fastws is serving"]
-    lines += [f"  {url_of(server.config, address)}" for address in server.addresses]
-    routes = [(type(route).__name__, route.path) for route in server.app.routes]
+def urls_of(config: Config, sockets: Sequence[socket.socket]) -> list[str]:
+    """The URLs of what listens on ``sockets``; ``unix:`` and a path where there is no port."""
+    return [
+        url_of(config, each.getsockname()[:2]) if path_of(each) is None else name_of(each)
+        for each in sockets
+    ]
+
+
+def routes_of(app: FastWS) -> list[tuple[str, str]]:
+    """The kind, ``http`` or ``websocket``, and the path of each route."""
+    return [
+        ("websocket" if "WebSocket" in type(route).__name__ else "http", route.path)
+        for route in app.routes
+    ]
+
+
+def start_screen(
+    urls: Sequence[str], routes: Sequence[tuple[str, str]], workers: Sequence[int] = ()
+) -> str:
+    """The screen shown at start-up: where it listens, what it serves, how to stop it.
+
+    Parameters:
+        urls: where, as from :func:`urls_of`.
+        routes: what, as from :func:`routes_of`.
+        workers: the processes that serve, where this one does not.
+    """
+    lines = ["fastws is serving", *(f"  {url}" for url in urls)]
     if routes:
-        lines.append("Routes")
-        for kind, path in routes:
-            lines.append(f"  {'websocket' if 'WebSocket' in kind else 'http':9} {path}")
+        lines += ["Routes", *(f"  {kind:9} {path}" for kind, path in routes)]
+    if workers:
+        lines += [f"Workers: {len(workers)}, processes {', '.join(map(str, workers))}"]
     lines.append("Press Ctrl-C to stop.")
     return "\n".join(lines)
+
+
+def banner(server: Server) -> str:
+    """The start-up screen of a server."""
+    assert server.app is not None
+    urls = [url_of(server.config, address) for address in server.addresses]
+    urls += [f"unix:{path}" for path in server.paths]
+    return start_screen(urls, routes_of(server.app))
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -263,20 +317,27 @@ def run_in_new_loop(
 
 
 def run(config: Config) -> None:
-    """Serve ``config`` in a new event loop until a signal; the whole of ``fastws run``.
+    """Serve ``config`` in this process, in a new event loop, until a signal.
 
     Raises:
         ApplicationError, BindError, ConfigError: as :meth:`Server.serve`.
     """
-    configure_logging(config.log_level)
-    server = Server(config, on_ready=_print_banner)
+    configure_logging(config.log_level, config.log_format, config.log_config)
+    server = Server(config, on_ready=_show_banner)
     server.load()
     run_in_new_loop(server.serve, loop_factory(config.loop))
 
 
-def _print_banner(server: Server) -> None:
-    if server.config.log_level in ("info", "debug"):
-        print(banner(server), file=sys.stderr, flush=True)
+def show(screen: str, config: Config) -> None:
+    """Show a start-up screen, in the way and at the levels that the options for the log name."""
+    if config.log_format == "json":
+        log.info(screen)  # who reads JSON wants nothing else, not even a screen
+    elif config.log_level in ("info", "debug"):
+        print(screen, file=sys.stderr, flush=True)
+
+
+def _show_banner(server: Server) -> None:
+    show(banner(server), server.config)
 
 
 def serve(app: Any, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
@@ -301,7 +362,10 @@ def serve(app: Any, host: str = "127.0.0.1", port: int = 8000, **options: Any) -
         pass
     else:
         raise RuntimeError("serve() blocks: inside a running event loop, await serve_async(...)")
-    run(_config(app, host, port, options))
+    # It starts what this module is only a part of.
+    from fastws.launch import launch
+
+    launch(_config(app, host, port, options))
 
 
 async def serve_async(app: Any, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
@@ -313,8 +377,11 @@ async def serve_async(app: Any, host: str = "127.0.0.1", port: int = 8000, **opt
     Parameters and errors as those of :func:`serve`.
     """
     config = _config(app, host, port, options)
-    configure_logging(config.log_level)
-    server = Server(config, on_ready=_print_banner)
+    if config.workers > 1 or config.reload:
+        asked = f"workers is {config.workers}" if config.workers > 1 else "reload is on"
+        raise ConfigError(f"{asked}: expected serve() outside of a loop; serve_async() serves here")
+    configure_logging(config.log_level, config.log_format, config.log_config)
+    server = Server(config, on_ready=_show_banner)
     await server.serve()
     for number in server.captured[:1]:
         signal.raise_signal(number)
@@ -322,6 +389,6 @@ async def serve_async(app: Any, host: str = "127.0.0.1", port: int = 8000, **opt
 
 def _config(app: Any, host: str, port: int, options: dict[str, Any]) -> Config:
     ssl_context = options.pop("ssl_context", None)
-    return Config.from_options(
+    return config_from_keywords(
         app, {"host": host, "port": port, **options}, ssl_context=ssl_context
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from fastws._channel import Channel
@@ -18,9 +18,9 @@ from fastws.datastructures import (
     Send,
     State,
 )
-from fastws.exceptions import WebSocketDisconnect
 from fastws.http_fields import HeaderPairs
 from fastws.http_head import parse_request
+from fastws.iterating import Iterating
 from fastws.messages import MessageTypes, decoder_of
 from fastws.requests import HTTPConnection, build_scope, mount
 from fastws.responses import Response
@@ -73,7 +73,7 @@ class _OfMiddleware:
         return self if ws is None else getattr(ws._describe(), self._name)
 
 
-class WebSocket(Channel):
+class WebSocket(Channel, Iterating):
     """One connection, from its opening handshake to its end.
 
     The methods that receive, send and close are those of
@@ -219,6 +219,11 @@ class WebSocket(Channel):
     """The same."""
 
     @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop: see :attr:`fastws.app.FastWS.draining`."""
+        return getattr(self._app, "draining", False)
+
+    @property
     def path_params(self) -> dict[str, Any]:
         """The values of the route's path parameters, as the path's convertors read them."""
         if self._path_params is None:
@@ -298,42 +303,6 @@ class WebSocket(Channel):
                 response.status_code, response.raw_headers, response.body
             )
         return super().send_denial_response(status, headers, body)
-
-    # Iterating
-
-    async def iter_text(self) -> AsyncIterator[str]:
-        """Every message, which are all text; ends when the connection does."""
-        try:
-            while True:
-                yield await self.receive_text()
-        except WebSocketDisconnect:
-            return
-
-    async def iter_bytes(self) -> AsyncIterator[bytes]:
-        """Every message, which are all binary; ends when the connection does."""
-        try:
-            while True:
-                yield await self.receive_bytes()
-        except WebSocketDisconnect:
-            return
-
-    @overload
-    def iter_json(self, mode: str = "text", *, type: None = None) -> AsyncIterator[Any]: ...
-    @overload
-    def iter_json(self, mode: str = "text", *, type: builtins.type[T]) -> AsyncIterator[T]: ...
-    @overload
-    def iter_json(self, mode: str = "text", *, type: Any) -> AsyncIterator[Any]: ...
-    async def iter_json(self, mode: str = "text", *, type: Any = None) -> AsyncIterator[Any]:
-        """Every message, read as JSON; ends when the connection does.
-
-        Parameters are those of :meth:`receive_json`. An error that it raises ends the iteration;
-        to go on after a :class:`~fastws.exceptions.MessageError`, call :meth:`receive_json`.
-        """
-        try:
-            while True:
-                yield await self.receive_json(mode, type=type)
-        except WebSocketDisconnect:
-            return
 
     def __repr__(self) -> str:
         return f"<WebSocket {self.id} {self.client_state.name}>"

@@ -11,8 +11,10 @@ from typing import Any
 import orjson
 
 from fastws.app import FastWS
+from fastws.codes import Opcode
+from fastws.testing import TestClient, WebSocketDenialResponse
 from tests.asgi_peer import ASGIPeer
-from tests.serving import Client, connect, frame, handshake, serving, status_of
+from tests.serving import frame
 from tests.support import TIMEOUT
 
 __all__ = ["BACKENDS", "Visit", "visit"]
@@ -80,30 +82,21 @@ async def visit(
 async def _visit_server(
     app: FastWS, target: str, headers: Sequence[str], sends: Sequence[str], leaves: bool
 ) -> Visit:
-    async with serving(app) as server, connect(server) as client:
-        await client.send(handshake(target, *headers))
-        head = await client.head()
-        status = status_of(head)
-        if status != 101:
-            fields = _headers(head.decode("latin-1").split("\r\n")[1:])
-            return Visit(status, fields, await client.exactly(int(fields["content-length"])))
-        for text in sends:
-            await client.send(frame(text.encode()))
-        if leaves:
-            await client.send(frame(struct.pack(">H", 1001), CLOSE))
-        return await _stay(client, Visit(101), leaves)
-
-
-async def _stay(client: Client, found: Visit, leaves: bool) -> Visit:
-    while True:
-        opcode, payload = await client.frame()
-        if opcode == CLOSE:
-            (found.code,) = struct.unpack(">H", payload[:2])
-            if not leaves:
-                await client.send(frame(payload, CLOSE))
-            assert await client.rest() == b""
-            return found
-        found.messages.append(payload.decode())
+    # What the handler raises is the server's to deal with, and a header may come twice.
+    made = TestClient(app, timeout=TIMEOUT, raise_server_exceptions=False)
+    try:
+        async with made as client, client.connect(target, headers=_pairs(headers)) as ws:
+            for text in sends:
+                await ws.send_text(text)
+            if leaves:
+                await ws.send_raw(frame(struct.pack(">H", 1001), CLOSE))
+            messages = [message async for message in ws]
+            texts = [item if isinstance(item, str) else item.decode() for item in messages]
+            last = ws.frames[-1]
+            assert last.opcode is Opcode.CLOSE, ws.frames
+            return Visit(101, messages=texts, code=last.close_code)
+    except WebSocketDenialResponse as refusal:
+        return Visit(refusal.status, dict(refusal.headers), refusal.body)
 
 
 async def _visit_asgi(
@@ -128,10 +121,6 @@ async def _visit_asgi(
         elif kind == "websocket.close":
             found.code = message["code"]
     return found
-
-
-def _headers(lines: Sequence[str]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in _pairs(lines)}
 
 
 def _pairs(lines: Sequence[str]) -> list[tuple[bytes, bytes]]:

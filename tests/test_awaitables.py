@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fastws import _connection
+from fastws import _receiver, _writer
 from tests.cythonized import compile_module
 from tests.support import TIMEOUT, loop_factory, run
 
@@ -746,7 +746,7 @@ def test_anyio_takes_it(compiled: ModuleType) -> None:
     [lambda made: made.send(None), lambda made: made.throw(ValueError("thrown")), next],
     ids=["send", "throw", "next"],
 )
-@pytest.mark.parametrize("kind", [_connection.Pause, _connection.Receive])
+@pytest.mark.parametrize("kind", [_writer.Pause, _receiver.Receive])
 def test_one_that_python_makes_raises(kind: type[Any], advance: Callable[[Any], Any]) -> None:
     with pytest.raises((AttributeError, RuntimeError, ValueError)):
         advance(kind())

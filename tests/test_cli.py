@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner, Result
 
-from fastws import __version__, server
+from fastws import __version__, cli
 from fastws.cli import main
-from fastws.config import GROUPS, OPTIONS, Config
+from fastws.config import OPTIONS, Config
 from tests.support import ROOT, TIMEOUT, ServerProcess
 
 
 def invoke(*words: str, env: dict[str, str] | None = None) -> Result:
     """Run the command in this process; the environment's own options are left out."""
-    hidden = {name: None for name in os.environ if name.startswith("FASTWS_")}
+    hidden: dict[str, str | None] = {
+        variable: None
+        for option in OPTIONS
+        for variable in option.environment
+        if variable in os.environ
+    }
     return CliRunner().invoke(main, words, env={**hidden, **(env or {})})
 
 
 def command(*words: str, cwd: Path = ROOT, tree: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run ``python -m fastws`` from ``tree`` to its end."""
-    environ = {name: value for name, value in os.environ.items() if "FASTWS" not in name}
+    variables = {variable for option in OPTIONS for variable in option.environment}
+    environ = {name: value for name, value in os.environ.items() if name not in variables}
     return subprocess.run(
         [sys.executable, "-m", "fastws", *words],
         cwd=cwd,
@@ -42,7 +50,7 @@ def command(*words: str, cwd: Path = ROOT, tree: Path = ROOT) -> subprocess.Comp
 def configured(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The configurations that the command would have served."""
     configs: list[Config] = []
-    monkeypatch.setattr(server, "run", configs.append)
+    monkeypatch.setattr(cli, "launch", configs.append)
     return configs
 
 
@@ -52,16 +60,33 @@ def test_the_version() -> None:
     assert __version__ in result.output
 
 
-def test_the_help_has_every_option_under_its_heading() -> None:
-    result = invoke("run", "--help")
+def test_the_help_of_the_program_has_every_command() -> None:
+    result = invoke("--help")
     assert result.exit_code == 0
-    text = " ".join(result.output.split())
-    positions = [text.index(f"{title}: --") for title in GROUPS.values()]
-    assert positions == sorted(positions)
-    for option in OPTIONS:
-        assert f"--{option.name}" in text
-        # Wrapped lines may split it anywhere.
-        assert option.help.replace(" ", "") in text.replace(" ", "")
+    for name in ("run", "dev", "check", "routes", "connect"):
+        assert f"\n  {name}  " in result.output
+    assert invoke("-h").output == result.output
+
+
+UVICORN = """
+    --proxy-headers --host 0.0.0.0 --port 80 --workers 2 --ws-max-size 16777216 --ws-max-queue 32
+    --ws-ping-interval 20.0 --ws-ping-timeout 20 --ws-per-message-deflate True --no-server-header
+    --no-date-header --no-access-log --log-level INFO --lifespan on --loop uvloop --backlog 512
+    --limit-concurrency 100 --timeout-keep-alive 5 --timeout-graceful-shutdown 10
+    --timeout-worker-healthcheck 5 --forwarded-allow-ips=* --root-path /api --header X-A:b
+    --ssl-keyfile key.pem --ssl-certfile cert.pem --ssl-cert-reqs 0 --app-dir src --factory
+"""
+
+
+def test_a_command_line_of_uvicorns(configured: list[Config]) -> None:
+    result = invoke("run", *UVICORN.split(), "chat:app")
+    assert result.exit_code == 0, result.output
+    (config,) = configured
+    assert config.proxy_headers is True
+    assert config.ws_ping_interval == 20
+    assert config.ws_per_message_deflate == "dedicated"
+    assert (config.server_header, config.date_header, config.access_log) == (False, False, False)
+    assert (config.limit_connections, config.ssl_cert_reqs) == (100, "none")
 
 
 def test_options_reach_the_configuration(configured: list[Config]) -> None:
@@ -81,19 +106,19 @@ def test_options_reach_the_configuration(configured: list[Config]) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("words", "is_on"),
-    [
-        ([], True),
-        (["--access-log"], True),
-        (["--access-log", "on"], True),
-        (["--access-log", "off"], False),
-        (["--no-access-log"], False),
-    ],
-)
-def test_switches(configured: list[Config], words: list[str], is_on: bool) -> None:
-    assert invoke("run", "chat:app", *words).exit_code == 0
-    assert configured[0].access_log is is_on
+def test_dev_is_run_with_reload_and_a_debug_log(configured: list[Config]) -> None:
+    assert invoke("dev", "chat:app", env={"WEB_CONCURRENCY": "4"}).exit_code == 0
+    assert invoke("dev", "chat:app", "--log-level=info", "--port=1").exit_code == 0
+    assert configured == [
+        Config("chat:app", reload=True, log_level="debug"),
+        Config("chat:app", reload=True, log_level="info", port=1),
+    ]
+
+
+def test_nothing_to_serve() -> None:
+    result = invoke("run")
+    assert result.exit_code == 2
+    assert result.output.startswith("fastws: there is nothing to serve: name an application")
 
 
 def test_the_command_line_goes_before_the_environment(configured: list[Config]) -> None:
@@ -105,9 +130,22 @@ def test_the_command_line_goes_before_the_environment(configured: list[Config]) 
 @pytest.mark.parametrize(
     ("words", "env", "sentence"),
     [
-        (["--port", "http"], {}, "port is http: expected a whole number from 0 to 65535"),
-        (["--access-log", "maybe"], {}, "access-log is maybe: expected on or off"),
-        (["--loop", "twisted"], {}, "loop is twisted: expected auto, uvloop or asyncio"),
+        (
+            ["--port", "http"],
+            {},
+            "port is http: expected a whole number from 0 to 65535 (set on the command line)",
+        ),
+        (
+            ["--access-log=maybe"],
+            {},
+            "access-log is maybe: expected on or off (set on the command line)",
+        ),
+        (
+            ["--uds", "a.sock"],
+            {"FASTWS_FD": "3"},
+            "uds is a.sock and fd is 3: expected at most one of them "
+            "(uds set on the command line, fd set by FASTWS_FD)",
+        ),
         (
             [],
             {"FASTWS_WS_CLOSE_TIMEOUT": "0s"},
@@ -122,12 +160,6 @@ def test_a_wrong_value_gets_one_sentence(
     result = invoke("run", "chat:app", *words, env=env)
     assert result.exit_code == 2
     assert result.output == f"fastws: {sentence}\n"
-
-
-def test_an_unknown_option_gets_a_hint() -> None:
-    result = invoke("run", "chat:app", "--ws-max-sise", "1")
-    assert result.exit_code == 2
-    assert "--ws-max-size" in result.output
 
 
 def test_a_wrong_application_gets_one_sentence(tmp_path: Path) -> None:
@@ -212,3 +244,119 @@ def test_the_server_runs_as_a_module_and_says_where() -> None:
         assert process.stop() == 0
     assert f"http://127.0.0.1:{process.port}" in process.output
     assert "Ctrl-C" in process.output
+
+
+# check and routes
+
+
+CHAT = """
+from fastws import Depends, FastWS, WebSocket
+from os import environ
+
+app = FastWS()
+
+def user():
+    return environ.get("CHAT_USER", "nobody")
+
+@app.websocket("/rooms/{room}", ws_max_size="64KiB", origins="same")
+async def room(ws: WebSocket, room: str, user: str = Depends(user)): ...
+
+@app.get("/")
+def page(): ...
+"""
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    """A directory with an application, settings of its own, and a secret."""
+    (tmp_path / "chat.py").write_text(CHAT)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.fastws]\napp = "chat:app"\nws-max-queue = 3\nenv-file = "chat.env"\n'
+    )
+    (tmp_path / "chat.env").write_text("FASTWS_SSL_KEYFILE_PASSWORD=hunter2\nFASTWS_PROT=1\n")
+    return tmp_path
+
+
+def test_check_shows_the_options_and_where_they_come_from(chat: Path) -> None:
+    (chat / "chat.env").write_text("FASTWS_PORT=9000\nFASTWS_PROT=1\n")
+    result = command("check", "--ws-max-size=2MiB", cwd=chat)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
+    for row in (
+        "app chat:app pyproject.toml",
+        "port 9000 FASTWS_PORT, env-file",
+        "ws-max-size 2MiB command line",
+        "ws-max-queue 3 pyproject.toml",
+        "ws-write-limit 64KiB default",
+        "ws-max-size 64KiB route; the server has 2MiB",
+        "ws-origins same route; the server has any",
+        "Note: FASTWS_PROT sets no option: did you mean FASTWS_PORT?",
+    ):
+        assert row.split() in rows
+    assert result.stdout.endswith("\nchat:app can be served: 2 routes.\n")
+
+
+def test_check_shows_no_secrets(chat: Path) -> None:
+    result = command("check", cwd=chat)
+    # A password alone turns TLS not on.
+    assert result.returncode == 2
+    assert "(not shown)" in result.stdout
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_check_tells_every_wrong_route(chat: Path) -> None:
+    (chat / "chat.env").write_text("")
+    (chat / "wrong.py").write_text(
+        "from chat import app\n"
+        "for number in range(2):\n"
+        "    @app.websocket(f'/{number}', port=number)\n"
+        "    async def handler(ws): ...\n"
+    )
+    result = command("check", "wrong", cwd=chat)
+    assert result.returncode == 2
+    assert result.stderr == "".join(
+        f"fastws: route /{number}: port is an option of the server, not of a route\n"
+        for number in range(2)
+    )
+
+
+def test_check_of_what_cannot_be_imported(tmp_path: Path) -> None:
+    result = command("check", "missing_module", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "missing_module" in result.stdout
+    assert result.stderr.startswith("fastws: there is no module 'missing_module'")
+
+
+def test_the_routes_as_a_table(chat: Path) -> None:
+    result = command("routes", cwd=chat)
+    assert result.returncode == 0, result.stderr
+    head, room, page = result.stdout.splitlines()
+    assert head.split() == ["kind", "path", "name", "handler", "dependencies", "options"]
+    assert room.split(maxsplit=5) == [
+        *["websocket", "/rooms/{room}", "room", "chat:room", "1"],
+        "ws-max-size 64KiB, ws-origins same",
+    ]
+    assert page.split() == ["http", "/", "page", "chat:page", "0"]
+    assert head.index("path") == room.index("/rooms") == page.index("/")
+
+
+def test_workers_have_the_options_of_the_process_that_started_them(chat: Path) -> None:
+    (chat / "chat.env").write_text("FASTWS_WORKERS=2\nFASTWS_SERVER_HEADER=on\nCHAT_USER=ann\n")
+    (chat / "told.py").write_text(
+        "import os\n"
+        "from fastws import FastWS\n"
+        "app = FastWS()\n"
+        "@app.get('/')\n"
+        "def page():\n"
+        "    return {'user': os.environ['CHAT_USER'], 'pid': os.getpid()}\n"
+    )
+    words = ("--header", "X-A:b", "--limit-connections-per-ip", "none")
+    with ServerProcess("told", *words, cwd=chat) as process:
+        page = urlopen(f"http://127.0.0.1:{process.port}/", timeout=TIMEOUT)
+        with page:
+            told = json.load(page)
+            assert told["user"] == "ann"
+            assert told["pid"] != process.process.pid
+            assert page.headers["X-A"] == "b"
+            assert page.headers["Server"] == "fastws"
+        assert process.stop() == 0

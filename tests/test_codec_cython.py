@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-import subprocess
-import sys
 from types import ModuleType
 
 import pytest
 
-import fastws
 from fastws._codec import build_frame
 from fastws.limits import Limits
-from tests.support import ROOT, TIMEOUT
+from tests.cythonized import compile_module
 from tests.wire import BINARY, CLOSE, CONT, PING, PONG, TEXT, bytewise, close_payload, frame
 
 pytest.importorskip("Cython")
 
-SOURCE = ROOT / "tests" / "cython" / "drive_codec.pyx"
-
-# What such a project needs: the package's folder, for the C headers that the .pxd includes.
-SETUP = f"""
-from Cython.Build import cythonize
-from setuptools import Extension, setup
-
-package = {fastws.__path__[0]!r}
-module = Extension("drive_codec", ["drive_codec.pyx"], include_dirs=[package])
-setup(name="drive_codec", ext_modules=cythonize([module], language_level=3))
-"""
-
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    folder = tmp_path_factory.mktemp("cython")
-    shutil.copy(SOURCE, folder)
-    (folder / "setup.py").write_text(SETUP)
-    built = subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=24 * TIMEOUT,
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    (path,) = folder.glob("drive_codec.*.so")
-    spec = importlib.util.spec_from_file_location("drive_codec", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    folder = tmp_path_factory.mktemp("drive_codec")
+    return compile_module("drive_codec", folder)
 
 
 STREAM = b"".join(

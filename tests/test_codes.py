@@ -122,11 +122,12 @@ def test_the_names_of_violations_are_stable() -> None:
         "INVALID_DEFLATE",
         "MESSAGE_TOO_BIG",
         "TOO_MANY_FRAGMENTS",
+        "TOO_MANY_MESSAGES",
         "TOO_MANY_FINAL_BLOCKS",
     }
 
 
-@pytest.mark.parametrize("name", ["MESSAGE_TOO_BIG", "TOO_MANY_FRAGMENTS"])
+@pytest.mark.parametrize("name", ["MESSAGE_TOO_BIG", "TOO_MANY_FRAGMENTS", "TOO_MANY_MESSAGES"])
 def test_the_reason_of_a_limit_names_its_option(name: str) -> None:
     words = VIOLATIONS[name].reason.split()
     assert {option.name for option in OPTIONS} & set(words)

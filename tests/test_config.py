@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
+import ssl
+from types import MappingProxyType
 
 import pytest
 
-from fastws.config import (
-    GROUPS,
-    OPTIONS,
-    Config,
-    ConfigError,
-    options_from_environment,
-    options_markdown,
-)
+from fastws.config import GROUPS, OPTIONS, Config, ConfigError, find_option
+from fastws.kinds import TEXT
 from fastws.limits import DEFAULT_LIMITS, DeflateOptions, Limits
 
 
@@ -37,13 +34,88 @@ def test_an_option_is_well_declared(option) -> None:  # type: ignore[no-untyped-
     assert option.group in GROUPS
     assert option.help
     assert not option.help.endswith(".")
-    # The default is in its internal form already.
+    # The default is in its internal form already, and is shown as it can be written.
     assert option.parse(option.default) == option.default
+    if option.kind is not TEXT:  # An empty one is shown as "".
+        assert option.parse(option.default_text) == option.default or option.kind.is_secret
 
 
 def test_names_and_aliases_are_distinct() -> None:
     names = [name for option in OPTIONS for name in (option.name, *option.aliases)]
     assert len(set(names)) == len(names)
+    variables = [variable for option in OPTIONS for variable in option.environment]
+    assert len(set(variables)) == len(variables)
+
+
+PER_ROUTE = """
+    ws-max-size ws-max-fragments ws-max-queue ws-max-queue-bytes
+    ws-write-limit ws-max-backpressure ws-write-timeout
+    ws-ping-interval ws-ping-timeout ws-idle-timeout ws-accept-timeout ws-close-timeout
+    ws-max-lifetime
+    ws-per-message-deflate ws-deflate-threshold ws-deflate-window-bits ws-deflate-mem-level
+    ws-deflate-level
+    ws-origins ws-subprotocols
+    limit-message-rate
+"""
+
+
+def test_what_is_about_one_connection_is_an_option_of_a_route() -> None:
+    # Not ws-open-timeout: it is over before the route is known.
+    assert {option.name for option in OPTIONS if option.per_route} == set(PER_ROUTE.split())
+
+
+DEFAULTS = {
+    "lifespan": "auto",
+    "host": "127.0.0.1",
+    "port": "8000",
+    "backlog": "2048",
+    "reuse-port": "auto",
+    "workers": "1",
+    "timeout-worker-healthcheck": "5s",
+    "loop": "auto",
+    "ws-max-size": "1MiB",
+    "ws-max-fragments": "4096",
+    "ws-max-queue": "16",
+    "ws-max-queue-bytes": "1MiB",
+    "ws-write-limit": "64KiB",
+    "ws-max-backpressure": "1MiB",
+    "ws-write-timeout": "30s",
+    "ws-ping-interval": "20s",
+    "ws-ping-timeout": "20s",
+    "ws-idle-timeout": "none",
+    "ws-open-timeout": "10s",
+    "ws-accept-timeout": "30s",
+    "ws-close-timeout": "10s",
+    "ws-max-lifetime": "none",
+    "ws-per-message-deflate": "off",
+    "ws-deflate-threshold": "1KiB",
+    "ws-deflate-window-bits": "12",
+    "ws-deflate-mem-level": "5",
+    "ws-deflate-level": "1",
+    "limit-connections": "auto",
+    "limit-connections-per-ip": "none",
+    "limit-message-rate": "none",
+    "header-read-timeout": "10s",
+    "max-header-line": "8KiB",
+    "max-header-count": "128",
+    "max-header-size": "32KiB",
+    "timeout-graceful-shutdown": "30s",
+    "shutdown-code": "1012",
+    "timeout-keep-alive": "5s",
+    "forwarded-allow-ips": "127.0.0.1",
+    "server-header": "off",
+    "date-header": "on",
+    "ssl-min-version": "1.2",
+    "ssl-handshake-timeout": "10s",
+    "log-level": "info",
+    "log-format": "text",
+    "access-log": "on",
+}
+
+
+@pytest.mark.parametrize(("name", "shown"), DEFAULTS.items())
+def test_the_defaults_that_users_rely_on(name: str, shown: str) -> None:
+    assert find_option(name).default_text == shown
 
 
 def test_options_are_parsed() -> None:
@@ -94,16 +166,12 @@ def test_compression_modes(value: object, mode: str | None) -> None:
             {"shutdown_code": 1005},
             "shutdown-code is 1005: expected a close code: 1000-1003, 1007-1014 or 3000-4999",
         ),
-        (
-            {"ws_write_limit": "2MiB"},
-            "ws-write-limit is 2MiB: expected at most ws-max-backpressure, which is 1MiB",
-        ),
-        (
-            {"max_header_size": "4KiB"},
-            "max-header-line is 8KiB: expected at most max-header-size, which is 4KiB",
-        ),
         ({"ws_max_sice": 1}, "there is no option ws_max_sice: did you mean ws-max-size?"),
         ({"zzz": 1}, "there is no option zzz"),
+        (
+            {"limit_connections": 1, "limit_concurrency": 2},
+            "limit-connections is given twice: expected one value",
+        ),
     ],
 )
 def test_a_wrong_option_gets_a_sentence(options: dict[str, object], sentence: str) -> None:
@@ -148,31 +216,51 @@ def test_an_option_of_the_server_is_none_of_a_route() -> None:
         config().for_route({"ws_max_size": "big"})
 
 
-# The environment and the documentation
+def test_the_servers_options_hold_for_a_route_together_with_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"^ws-write-limit is 2MiB: expected at most ws-max-back"):
+        config().for_route({"ws_write_limit": "2MiB"})
 
 
-def test_the_environment() -> None:
-    environ = {"FASTWS_PORT": "0", "FASTWS_WS_MAX_SIZE": "1KiB", "FASTWS_TEST_TIMEOUT": "5"}
-    assert options_from_environment(environ) == {"port": 0, "ws_max_size": 1024}
+# For another process
 
 
-def test_a_wrong_value_in_the_environment_names_its_variable() -> None:
-    with pytest.raises(ConfigError) as raised:
-        options_from_environment({"FASTWS_PORT": "x"})
-    expected = "port is x: expected a whole number from 0 to 65535 (set by FASTWS_PORT)"
-    assert str(raised.value) == expected
+EVERYTHING: dict[str, object] = {
+    "host": "::1",
+    "uds_permissions": 0o600,
+    "ws_max_size": None,
+    "ws_ping_interval": 0.25,
+    "ws_origins": ["https://a.example", "same"],
+    "limit_connections": 10,
+    "header": {"X-A": "b"},
+    "proxy_headers": False,
+    "ssl_certfile": "cert.pem",
+    "ssl_keyfile_password": "secret",
+    "ssl_context_factory": "tls:make",
+    "workers": 4,
+}
 
 
-def test_the_documentation_has_every_option() -> None:
-    table = options_markdown()
-    for option in OPTIONS:
-        row = next(
-            line
-            for line in table.splitlines()
-            if line.startswith(f"| `--{option.name}") and line[len(f"| `--{option.name}")] in " `"
-        )
-        assert f"| `{option.default_text}` |" in row
-        assert row.count("|") - row.count("\\|") == 5
-    assert [line[4:] for line in table.splitlines() if line.startswith("###")] == list(
-        GROUPS.values()
-    )
+def test_another_process_gets_the_same_options() -> None:
+    made = config(**EVERYTHING)
+    assert Config.from_options(made.app, made.to_options()) == made
+    assert made.to_options().keys() == EVERYTHING.keys()
+    assert config().to_options() == {}
+
+
+def test_a_configuration_is_pickled_without_what_was_worked_out_from_it() -> None:
+    made = config(**EVERYTHING)
+    made.for_route(MappingProxyType({"ws_max_size": 1}))
+    assert made.limits.max_size is None
+    again = pickle.loads(pickle.dumps(made))
+    assert again == made
+    assert again.limits == made.limits
+
+
+def test_a_context_is_not_pickled() -> None:
+    made = Config("chat:app", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
+    with pytest.raises(TypeError, match="give ssl_certfile, or ssl_context_factory"):
+        pickle.dumps(made)
+
+
+def test_a_configuration_shows_no_secrets() -> None:
+    assert "secret" not in repr(config(**EVERYTHING))

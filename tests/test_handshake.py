@@ -21,6 +21,7 @@ from fastws.handshake import (
     accept_key,
     accept_response,
     check_upgrade,
+    is_origin_allowed,
     parse_extensions,
     parse_origin,
     wants_upgrade,
@@ -324,6 +325,29 @@ def test_a15_same_means_the_host_and_port_of_the_request(
     data = head(f"Host: {host}", f"Origin: {origin}", without="Host")
     assert status_of(data, "same") == status
     assert status_of(data, ["same", "https://unrelated"]) == status
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "secure", "allowed"),
+    [
+        (b"host", "https://host", True, True),
+        (b"host:443", "https://host", True, True),
+        (b"host", "http://host", True, False),
+        (b"host:80", "http://host", True, False),
+        (b"host", "http://host", False, True),
+        (b"host", "https://host", False, False),
+        (b"host:443", "https://host", False, False),
+        (b"host", "app://host", True, False),
+        (b"host", "http://host", None, True),
+        (b"host", "https://host", None, True),
+    ],
+)
+def test_a15_same_means_the_scheme_too_where_it_is_known(
+    host: bytes, origin: str, secure: bool | None, allowed: bool
+) -> None:
+    assert is_origin_allowed(origin, host, "same", secure=secure) is allowed
+    # A list says what it means.
+    assert is_origin_allowed(origin, host, [origin], secure=secure)
 
 
 def test_a15_null_is_allowed_where_it_is_listed() -> None:

@@ -434,9 +434,9 @@ def test_requests_and_refusals_are_logged(caplog: pytest.LogCaptureFixture) -> N
         run(main())
     lines = [record.getMessage() for record in caplog.records if record.name == "fastws.access"]
     assert any('"GET /none?x=1" 404' in line for line in lines)
-    assert any("refused with 400: Sec-WebSocket-Key" in line for line in lines)
-    assert any('"WebSocket /ws?x=2" begins' in line for line in lines)
-    assert any('"WebSocket /ws?x=2" ended 1001' in line for line in lines)
+    assert any('"GET /ws" refused with 400: Sec-WebSocket-Key' in line for line in lines)
+    assert any('"WebSocket /ws?x=2" 101' in line for line in lines)
+    assert any('"WebSocket /ws?x=2" closed 1001 after ' in line for line in lines)
 
 
 def test_the_access_log_can_be_turned_off(caplog: pytest.LogCaptureFixture) -> None:

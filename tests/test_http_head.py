@@ -127,6 +127,14 @@ def test_a18_any_bytes_and_limits_give_the_same_result_however_they_are_cut(
     assert outcome(pieces, limits) == outcome([data], limits)
 
 
+def test_a4_tls_is_refused_at_its_first_byte() -> None:
+    with pytest.raises(HandshakeError, match="TLS") as caught:
+        HeadReader(DEFAULT_LIMITS).feed(b"\x16")
+    assert caught.value.status == 400
+    # Anywhere else it is a control character like any other.
+    assert HeadReader(DEFAULT_LIMITS).feed(b"G\x16") is None
+
+
 def test_a1_too_many_headers_are_refused_at_the_first_too_many() -> None:
     allowed = b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 128
     assert read(allowed + b"\r\n")[1] == b""

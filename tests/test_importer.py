@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastws import FastWS
-from fastws.importer import ApplicationError, load_application
+from fastws.importer import ApplicationError, load_application, traceback_of
 
 MODULES = {
     "simple.py": """
@@ -22,6 +22,8 @@ MODULES = {
             return FastWS(title="made")
         def fail():
             raise LookupError("no settings")
+        async def make_later():
+            return FastWS()
         number = 5
         cls = FastWS
     """,
@@ -30,6 +32,7 @@ MODULES = {
     "empty.py": "",
     "raises.py": "1 / 0",
     "syntax.py": "def broken(:",
+    "exits.py": "import sys; sys.exit(3)",
     "needs.py": "import a_module_that_is_missing",
     "package/needs.py": "import package.missing",
 }
@@ -107,7 +110,12 @@ def test_a_file_name_in_place_of_a_module(directory: Path) -> None:
 def test_a_missing_attribute(directory: Path) -> None:
     with pytest.raises(ApplicationError) as raised:
         load_application("simple:nothing", app_dir=str(directory))
-    assert str(raised.value) == "module 'simple' has no attribute 'nothing'"
+    assert str(raised.value) == (
+        "module 'simple' has no attribute 'nothing': did you mean simple:app or simple:other?"
+    )
+    with pytest.raises(ApplicationError) as raised:
+        load_application("empty:nothing", app_dir=str(directory))
+    assert str(raised.value) == "module 'empty' has no attribute 'nothing'"
     with pytest.raises(ApplicationError) as raised:
         load_application("empty", app_dir=str(directory))
     assert str(raised.value) == "module 'empty' has no attribute 'app' (name it: empty:attribute)"
@@ -118,6 +126,7 @@ def test_a_missing_attribute(directory: Path) -> None:
     [
         ("raises", ZeroDivisionError, "ZeroDivisionError: division by zero"),
         ("syntax", SyntaxError, "SyntaxError: "),
+        ("exits", SystemExit, "SystemExit: 3"),
         (
             "needs",
             ModuleNotFoundError,
@@ -131,7 +140,7 @@ def test_a_missing_attribute(directory: Path) -> None:
     ],
 )
 def test_a_module_that_fails_keeps_its_own_error(
-    directory: Path, module: str, kind: type[Exception], sentence: str
+    directory: Path, module: str, kind: type[BaseException], sentence: str
 ) -> None:
     with pytest.raises(ApplicationError) as raised:
         load_application(f"{module}:app", app_dir=str(directory))
@@ -172,3 +181,27 @@ def test_the_directory_is_searched_first(directory: Path) -> None:
     assert sys.path[0] == str(directory)
     load_application("simple", app_dir=str(directory))
     assert sys.path.count(str(directory)) == 1
+
+
+def test_an_async_factory(directory: Path) -> None:
+    with pytest.raises(
+        ApplicationError, match=r"is a coroutine, .*: a factory is no async function"
+    ):
+        load_application("simple:make_later", app_dir=str(directory), factory=True)
+
+
+def test_a_traceback_begins_where_the_application_does(directory: Path) -> None:
+    with pytest.raises(ApplicationError) as raised:
+        load_application("simple:fail", app_dir=str(directory), factory=True)
+    first, where, *_, last = traceback_of(raised.value.__cause__).splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert "simple.py" in where
+    assert last == "LookupError: no settings"
+
+
+def test_there_is_none_of_what_did_not_fail_or_did_not_run(directory: Path) -> None:
+    assert traceback_of(None) == ""
+    (directory / "broken.py").write_text("def app:\n")
+    with pytest.raises(ApplicationError) as raised:
+        load_application("broken", app_dir=str(directory))
+    assert "Traceback" not in traceback_of(raised.value.__cause__)

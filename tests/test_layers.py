@@ -18,18 +18,26 @@ LAYERS: list[set[str]] = [
     {"_json", "codes", "events", "exceptions", "limits"},
     {"_codec", "client_handshake", "deflate", "handshake", "http_fields", "http_head"},
     {"_protocol", "protocol"},
-    {"_awaitables", "_channel", "_connection", "_timers", "_waking"},
+    {
+        *{"_asgi_channel", "_awaitables", "_channel", "_closing", "_connection", "_liveness"},
+        *{"_receive_queue", "_receiver", "_standing", "_timers", "_waking", "_writer"},
+    },
     {
         *{"asgi_connection", "datastructures", "messages", "read_ahead", "requests", "responses"},
-        *{"tasks", "websocket"},
+        *{"client_socket", "iterating", "tasks", "websocket"},
     },
     {
         *{"app", "conversions", "dependencies", "error_handlers", "injection", "middleware"},
         *{"parameters", "paths", "routing", "security", "signatures"},
     },
     {
+        *{"combinations", "kinds", "launch", "reports", "server_command", "settings"},
+        *{"access_log", "metrics", "shutdown"},
         *{"cli", "client", "config", "http11", "hub", "importer", "logs", "options", "server"},
-        *{"sockets", "testing", "workers"},
+        *{"console", "dialing", "reconnect", "terminal", "tunnel"},
+        *{"accepting", "addresses", "proxies", "sockets", "testing", "tls", "tls_handshake"},
+        *{"pytest_plugin", "workers"},
+        *{"distributor", "pipe", "reload", "worker", "worker_process"},
     },
     {"integrations"},
 ]

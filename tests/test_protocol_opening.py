@@ -21,14 +21,13 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 from wsproto.extensions import PerMessageDeflate
 
-from fastws.client_handshake import client_request
+from fastws.client_handshake import MAX_REFUSAL, client_request
 from fastws.codes import WebSocketState
 from fastws.events import Close, Ping
 from fastws.handshake import Upgrade, accept_key
 from fastws.limits import DeflateOptions, Limits
 from fastws.protocol import (
     MAX_EARLY,
-    MAX_REFUSAL,
     Accepted,
     ClientProtocol,
     Protocol,

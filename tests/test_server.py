@@ -168,7 +168,7 @@ def test_told_twice_it_cuts_requests_as_well() -> None:
 def test_a_handler_that_ignores_its_cancellation_is_left_behind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fastws.server.CANCELLED_HANDLERS_TIMEOUT", TIMEOUT / 100)
+    monkeypatch.setattr("fastws.shutdown.CANCELLED_HANDLERS_TIMEOUT", TIMEOUT / 100)
     app = FastWS()
     last = asyncio.Event()
 
@@ -217,7 +217,7 @@ def test_a_connection_that_was_accepted_at_the_last_moment_gets_503() -> None:
     async def main() -> None:
         async with serving(Recorder().app) as server:
             assert server.hub is not None
-            server.hub.drain(1012, "")
+            server.hub.drain()
             # The listening socket is still open, which stop() would have closed by now.
             async with connect(server) as client:
                 await client.send(handshake())

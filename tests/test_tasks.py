@@ -2,23 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 
 import pytest
 
 from fastws import FastWS, WebSocket
-from tests.serving import Client, connect, frame, handshake, serving
+from fastws.testing import TestClient
 from tests.support import TIMEOUT, run
-
-CLOSE = 0x8
-
-
-def reset(client: Client) -> None:
-    """End TCP with a RST."""
-    linger = struct.pack("ii", 1, 0)
-    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    client.transport.abort()
 
 
 async def forever(ended: asyncio.Event) -> None:
@@ -39,10 +28,12 @@ def test_tasks_are_cancelled_when_the_handler_returns() -> None:
         await ws.receive_text()
 
     async def main() -> None:
-        async with serving(app) as server, connect(server) as client:
-            await client.send(handshake("/ws") + frame(b"go"))
-            await client.head()
-            await asyncio.wait_for(ended.wait(), TIMEOUT)
+        async with TestClient(app, timeout=TIMEOUT) as client, client.connect("/ws") as ws:
+            await client.settle()
+            assert not ended.is_set()
+            await ws.send_text("go")
+            await client.settle()
+            assert ended.is_set()
 
     run(main())
 
@@ -61,11 +52,10 @@ def test_tasks_are_cancelled_when_tcp_is_lost_although_the_handler_goes_on() -> 
         left.append(len(ws.tasks))
 
     async def main() -> None:
-        async with serving(app) as server, connect(server) as client:
-            await client.send(handshake("/ws"))
-            await client.head()
-            reset(client)
-            await asyncio.wait_for(ended.wait(), TIMEOUT)
+        async with TestClient(app, timeout=TIMEOUT) as client, client.connect("/ws") as ws:
+            ws.reset()
+            await client.settle()
+            assert ended.is_set()
             go_on.set()
 
     run(main())
@@ -88,9 +78,8 @@ def test_a_task_of_a_connection_that_has_ended_is_refused_and_its_coroutine_clos
         refused.append(str(error.value))
 
     async def main() -> None:
-        async with serving(app) as server, connect(server) as client:
-            await client.send(handshake("/ws") + frame(b"\x03\xe8", CLOSE))
-            await client.rest()
+        async with TestClient(app, timeout=TIMEOUT) as client, client.connect("/ws") as ws:
+            await ws.close()
 
     run(main())
     assert "has ended" in refused[0]
@@ -111,14 +100,14 @@ def test_a_task_that_fails_is_logged_and_the_connection_goes_on(
         await asyncio.wait({task})
         await ws.send_text("still here")
 
-    async def main() -> bytes:
-        async with serving(app) as server, connect(server) as client:
-            await client.send(handshake("/ws"))
-            await client.head()
-            return (await client.frame())[1]
+    async def main() -> None:
+        async with TestClient(app, timeout=TIMEOUT) as client:
+            with pytest.raises(LookupError):
+                async with client.connect("/ws") as ws:
+                    assert await ws.receive_text() == "still here"
 
     with caplog.at_level(logging.ERROR, "fastws.error"):
-        assert run(main()) == b"still here"
+        run(main())
     assert [record.exc_info is not None for record in caplog.records] == [True]
     assert "seeker" in caplog.text
     assert "no such thing" in caplog.text

@@ -41,7 +41,7 @@ def below_floor() -> list[str]:
 
 def main() -> int:
     coverage("erase")
-    chosen = ["-m", "not browser and not measures", "-p", "no:cacheprovider"]
+    chosen = ["-m", "not browser and not foreign and not measures", "-p", "no:cacheprovider"]
     tests = coverage("run", "-m", "pytest", *chosen, *sys.argv[1:])
     coverage("combine", "--quiet")
     coverage("report")

@@ -29,6 +29,7 @@ FILES = [
     "MANIFEST.in",
     "Makefile",
     "README.md",
+    "SECURITY.md",
     "pyproject.toml",
     "setup.py",
 ]

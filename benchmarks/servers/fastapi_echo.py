@@ -1,16 +1,16 @@
-"""FastAPI on uvicorn, with the WebSocket implementation that uvicorn chooses by itself."""
+"""FastAPI on uvicorn; the variant is uvicorn's option `ws`, by default what it chooses itself."""
+
+# mypy: disable-error-code="import-not-found", allow-untyped-decorators
+# A machine that only checks types need not have FastAPI.
 
 from __future__ import annotations
 
-import asyncio
-import socket
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-import uvicorn
-from fastapi import FastAPI, WebSocket
-
-from benchmarks.servers.arguments import announce_ready, host_and_port
+from benchmarks.servers.on_uvicorn import serve
 
 app = FastAPI()
+receivers: list[WebSocket] = []
 
 
 @app.websocket("/ws")
@@ -20,18 +20,38 @@ async def echo(websocket: WebSocket) -> None:
         await websocket.send_text(await websocket.receive_text())
 
 
-class Server(uvicorn.Server):
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        announce_ready()
+@app.websocket("/binary")
+async def echo_binary(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        await websocket.send_bytes(await websocket.receive_bytes())
 
 
-def serve(ws: type[asyncio.Protocol] | str) -> None:
-    """Serve the application with uvicorn's defaults, and this for its option ``ws``."""
-    host, port = host_and_port()
-    config = uvicorn.Config(app, host=host, port=port, ws=ws, log_level="critical", backlog=4096)
-    Server(config).run()
+@app.websocket("/json")
+async def echo_json(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        await websocket.send_json(await websocket.receive_json())
+
+
+@app.websocket("/receive")
+async def receive(websocket: WebSocket) -> None:
+    await websocket.accept()
+    receivers.append(websocket)
+    try:
+        await websocket.receive_text()
+    except WebSocketDisconnect:
+        receivers.remove(websocket)
+
+
+@app.websocket("/publish")
+async def publish(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        message = await websocket.receive_text()
+        for receiver in receivers:
+            await receiver.send_text(message)
 
 
 if __name__ == "__main__":
-    serve("auto")
+    serve(app)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.servers.fastapi_echo import serve
+from benchmarks.servers.fastapi_echo import app
+from benchmarks.servers.on_uvicorn import serve
 
 if __name__ == "__main__":
-    serve("fastws.integrations.uvicorn:WebSocketProtocol")
+    serve(app, "fastws.integrations.uvicorn:WebSocketProtocol")

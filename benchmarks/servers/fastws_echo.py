@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.servers.arguments import announce_ready, host_and_port
-from fastws import FastWS, WebSocket
+from benchmarks.servers.arguments import BACKLOG, announce_ready, arguments
+from fastws import FastWS, WebSocket, WebSocketDisconnect
 
 app = FastWS()
+receivers: set[WebSocket] = set()
 
 
 @app.websocket("/ws")
@@ -15,11 +16,51 @@ async def echo(ws: WebSocket) -> None:
         await ws.send_text(await ws.receive_text())
 
 
+@app.websocket("/binary")
+async def echo_binary(ws: WebSocket) -> None:
+    await ws.accept()
+    while True:
+        await ws.send_bytes(await ws.receive_bytes())
+
+
+@app.websocket("/json")
+async def echo_json(ws: WebSocket) -> None:
+    await ws.accept()
+    while True:
+        await ws.send_json(await ws.receive_json())
+
+
+@app.websocket("/receive")
+async def receive(ws: WebSocket) -> None:
+    await ws.accept()
+    receivers.add(ws)
+    try:
+        await ws.receive_text()
+    except WebSocketDisconnect:
+        receivers.discard(ws)
+
+
+@app.websocket("/publish")
+async def publish(ws: WebSocket) -> None:
+    await ws.accept()
+    while True:
+        message = await ws.receive_text()
+        for receiver in receivers.copy():
+            await receiver.send_text(message)
+
+
 @app.on_startup
 async def started() -> None:
     announce_ready()
 
 
 if __name__ == "__main__":
-    host, port = host_and_port()
-    app.serve(host=host, port=port, log_level="warning", access_log=False)
+    given = arguments()
+    app.serve(
+        host=given.host,
+        port=given.port,
+        ws_per_message_deflate=given.compression,
+        backlog=BACKLOG,
+        log_level="warning",
+        access_log=False,
+    )

@@ -1,14 +1,15 @@
-"""picows: callbacks on frames, no coroutine and no message queue.
+"""picows: callbacks on frames, no coroutine and no message queue."""
 
-The ignored type errors are those of a machine without picows.
-"""
+# mypy: disable-error-code="import-not-found", allow-subclassing-any
+# A machine that only checks types need not have picows.
 
 from __future__ import annotations
 
 import asyncio
 
+import orjson
 import uvloop
-from picows import (  # type: ignore[import-not-found,unused-ignore]
+from picows import (
     WSFrame,
     WSListener,
     WSMsgType,
@@ -17,25 +18,60 @@ from picows import (  # type: ignore[import-not-found,unused-ignore]
     ws_create_server,
 )
 
-from benchmarks.servers.arguments import announce_ready, host_and_port
+from benchmarks.servers.arguments import BACKLOG, announce_ready, arguments
+
+receivers: set[WSTransport] = set()
 
 
-class Echo(WSListener):  # type: ignore[misc,unused-ignore]
+class Listener(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
             transport.send_close(frame.get_close_code(), frame.get_close_message())
             transport.disconnect()
         else:
-            transport.send(frame.msg_type, frame.get_payload_as_bytes())
+            self.on_message(transport, frame)
+
+    def on_message(self, transport: WSTransport, frame: WSFrame) -> None:
+        transport.send(frame.msg_type, frame.get_payload_as_bytes())
 
 
-def listener(request: WSUpgradeRequest) -> WSListener:
-    return Echo()
+class JSONListener(Listener):
+    def on_message(self, transport: WSTransport, frame: WSFrame) -> None:
+        value = orjson.loads(frame.get_payload_as_memoryview())
+        transport.send(WSMsgType.TEXT, orjson.dumps(value))
+
+
+class Receiver(Listener):
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        receivers.add(transport)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        receivers.discard(transport)
+
+
+class Publisher(Listener):
+    def on_message(self, transport: WSTransport, frame: WSFrame) -> None:
+        message = frame.get_payload_as_bytes()
+        for receiver in receivers:
+            receiver.send(WSMsgType.TEXT, message)
+
+
+LISTENERS: dict[str, type[Listener]] = {
+    "/json": JSONListener,
+    "/receive": Receiver,
+    "/publish": Publisher,
+}
+
+
+def listener(request: WSUpgradeRequest) -> Listener:
+    return LISTENERS.get(request.path.decode(), Listener)()
 
 
 async def main() -> None:
-    host, port = host_and_port()
-    server: asyncio.Server = await ws_create_server(listener, host, port, backlog=4096)
+    given = arguments()
+    server: asyncio.Server = await ws_create_server(
+        listener, given.host, given.port, backlog=BACKLOG
+    )
     announce_ready()
     await server.serve_forever()
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.servers.arguments import announce_ready, host_and_port
+from benchmarks.servers.arguments import BACKLOG, announce_ready, arguments
 
 
 class Echo(asyncio.Protocol):
@@ -20,8 +20,9 @@ class Echo(asyncio.Protocol):
 
 
 async def main() -> None:
-    host, port = host_and_port()
-    server = await asyncio.get_running_loop().create_server(Echo, host, port, backlog=4096)
+    given = arguments()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, given.host, given.port, backlog=BACKLOG)
     announce_ready()
     await server.serve_forever()
 

@@ -2,20 +2,68 @@
 
 from __future__ import annotations
 
+import orjson
 import uvloop
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.extensions.base import ServerExtensionFactory
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
-from benchmarks.servers.arguments import announce_ready, host_and_port
+from benchmarks.servers.arguments import (
+    BACKLOG,
+    LEVEL,
+    MEM_LEVEL,
+    WINDOW_BITS,
+    announce_ready,
+    arguments,
+)
+
+receivers: set[ServerConnection] = set()
 
 
-async def echo(connection: ServerConnection) -> None:
-    async for message in connection:
-        await connection.send(message)
+async def handler(connection: ServerConnection) -> None:
+    assert connection.request is not None
+    match connection.request.path:
+        case "/json":
+            async for message in connection:
+                await connection.send(orjson.dumps(orjson.loads(message)).decode())
+        case "/receive":
+            receivers.add(connection)
+            try:
+                await connection.wait_closed()
+            finally:
+                receivers.discard(connection)
+        case "/publish":
+            async for message in connection:
+                broadcast(receivers, message)
+        case _:
+            async for message in connection:
+                await connection.send(message)
+
+
+def extensions(compression: str) -> list[ServerExtensionFactory]:
+    if compression == "off":
+        return []
+    return [
+        ServerPerMessageDeflateFactory(
+            server_no_context_takeover=compression == "shared",
+            client_no_context_takeover=compression == "shared",
+            server_max_window_bits=WINDOW_BITS,
+            client_max_window_bits=WINDOW_BITS,
+            compress_settings={"level": LEVEL, "memLevel": MEM_LEVEL},
+        )
+    ]
 
 
 async def main() -> None:
-    host, port = host_and_port()
-    async with serve(echo, host, port, compression=None, backlog=4096) as server:
+    given = arguments()
+    async with serve(
+        handler,
+        given.host,
+        given.port,
+        compression=None,
+        extensions=extensions(given.compression),
+        backlog=BACKLOG,
+    ) as server:
         announce_ready()
         await server.serve_forever()
 

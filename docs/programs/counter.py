@@ -1,4 +1,6 @@
-from fastws import Depends, FastWS, WebSocket
+import asyncio
+
+from fastws import Depends, FastWS, HTTPException, WebSocket
 
 app = FastWS()
 
@@ -14,3 +16,12 @@ async def counter(ws: WebSocket, step: int = Depends(step)) -> None:
     async for _ in ws:
         total += step
         await ws.send_json(total)
+
+
+@app.websocket("/alarm/{minutes}")
+async def alarm(ws: WebSocket, minutes: int) -> None:
+    if minutes > 60:
+        raise HTTPException(403, "an hour at most")
+    await ws.accept()
+    await asyncio.sleep(60 * minutes)
+    await ws.send_text("time is up")

@@ -68,7 +68,11 @@ async def _websocket(app: FastWS, scope: Scope, receive: Receive, send: Send) ->
     except asyncio.CancelledError:
         if not connection.cancelled_here:
             raise
-        log.debug("the handler of %a was cancelled: the client left", route_path(scope))
+        log.debug(
+            "the handler of %a was cancelled: the client left",
+            route_path(scope),
+            extra={"connection": ws.id},
+        )
     finally:
         connection.finish()
     try:
@@ -99,12 +103,13 @@ def apply_options(route: APIWebSocketRoute, scope: Scope) -> None:
 def _report(ws: WebSocket, path: str, error: Exception | None) -> None:
     """Log the outcome of a handler, once."""
     refused = ws.application_state is WebSocketState.CONNECTING
+    extra = {"connection": ws.id}
     if isinstance(error, WebSocketDisconnect):
-        log.debug("the handler of %a ended with its connection: %s", path, error)
+        log.debug("the handler of %a ended with its connection: %s", path, error, extra=extra)
     elif ending_of(error).is_error and not (refused and isinstance(error, HTTPException)):
-        log.error("the handler of %a failed", path, exc_info=error)
+        log.error("the handler of %a failed", path, exc_info=error, extra=extra)
     elif refused and error is None:
-        log.error("the handler of %a returned without accepting or refusing", path)
+        log.error("the handler of %a returned without accepting or refusing", path, extra=extra)
 
 
 async def _http(app: FastWS, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,6 +133,9 @@ async def _lifespan(app: FastWS, scope: Scope, receive: Receive, send: Send) -> 
             await send({"type": "lifespan.startup.complete"})
             started = True
             await receive()  # lifespan.shutdown
+            # Not before: ASGI has no word for it. By now the server has closed the connections.
+            app.begin_drain()
+            await app.run_drain_handlers()
     except Exception:
         # The server logs the message.
         failed = "lifespan.shutdown.failed" if started else "lifespan.startup.failed"

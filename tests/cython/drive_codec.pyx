@@ -1,3 +1,4 @@
+# cython: language_level=3
 """Another project's Cython code on fastws._codec: events without a list, frames into a buffer."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize

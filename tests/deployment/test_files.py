@@ -51,6 +51,7 @@ def test_kubernetes_takes_the_manifests() -> None:
         kubernetes_validate.validate(document, version, strict=True)
 
 
+@pytest.mark.foreign
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     program = needs("systemd-analyze")
     binary = tmp_path / "fastws"
@@ -69,6 +70,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.foreign
 def test_a_socket_that_systemd_opened_is_served(tmp_path: Path) -> None:
     """With systemd's own tool for trying that, and the options of the unit."""
     program = needs("systemd-socket-activate")

@@ -17,13 +17,17 @@ from websockets.sync.client import ClientConnection, connect
 from tests.deployment.proxies import Behind, behind_caddy, behind_nginx, tls
 from tests.support import TIMEOUT
 
+pytestmark = pytest.mark.foreign
+
 
 @pytest.fixture(scope="module", params=["nginx", "caddy"])
 def proxy(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Behind]:
     behind = {"nginx": behind_nginx, "caddy": behind_caddy}[request.param]
-    with behind(tmp_path_factory.mktemp(request.param), "--ws-per-message-deflate", "dedicated") as it:
+    with behind(
+        tmp_path_factory.mktemp(request.param), "--ws-per-message-deflate", "dedicated"
+    ) as it:
         yield it
 
 

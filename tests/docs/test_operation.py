@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from fastws.testing import NotInTime, TestClient
 from tests.docs.conftest import Serve
 from tests.docs.programs import Program, ask, ending
 from tests.support import ROOT, TIMEOUT, run
@@ -19,20 +20,38 @@ def test_counter_counts(serve: Serve) -> None:
     async def work() -> None:
         async with program.open("/counter") as ws:
             assert [await ask(ws, message) for message in ("a", b"b", "")] == [1, 2, 3]
+        refusal = await program.refusal("/alarm/120")
+        assert (refusal.status, refusal.json()) == (403, {"detail": "an hour at most"})
 
     run(work())
 
 
 def test_the_tests_of_the_page_about_testing_pass() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "docs/programs/test_counter.py"],
+        [
+            *[sys.executable, "-m", "pytest", "-q", "-p", "fastws.pytest_plugin"],
+            "docs/programs/test_counter.py",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=8 * TIMEOUT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert "9 passed" in done.stdout
+
+
+def test_what_a_missing_message_is_told_with_is_on_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from docs.programs.counter import app
+
+    monkeypatch.chdir(ROOT)
+    with TestClient(app) as client, client.websocket_connect("/counter") as session:
+        with pytest.raises(NotInTime) as missed:
+            session.receive_json(timeout=0.1)
+    page = (ROOT / "docs" / "guide" / "testing.md").read_text(encoding="utf-8")
+    assert f"```\n{missed.value}\n```" in page
 
 
 def test_a_route_has_options_of_its_own(serve: Serve) -> None:

@@ -13,6 +13,8 @@ import pytest
 from tests.interop.clients import CLIENTS
 from tests.support import ServerProcess
 
+pytestmark = pytest.mark.foreign
+
 MIB = 2**20
 MESSAGES = ["", "x", "y" * 125, "z" * 126, "héllo wörld €𝄞 " * 40, "w" * 65536]
 MESSAGES_BINARY = [b"", b"\x00\xff", secrets.token_bytes(MIB), bytes(MIB)]

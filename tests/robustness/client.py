@@ -1,5 +1,9 @@
 """A WebSocket client that follows no rule by itself: it puts any bytes on the wire.
 
+Where a test uses the fixture ``wire``, which a module of rows does for all of its tests, each of
+them runs once over TCP and once over TLS: :func:`serving`, :func:`connect`, :func:`exchange` and
+:func:`websocket` do what :data:`wire` says.
+
 Also an application that tells how much memory its process has allocated, for rows about memory:
 serve it with :func:`measured`, in a process where nothing else allocates.
 """
@@ -11,19 +15,24 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 import struct
 import tracemalloc
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from fastws import FastWS, WebSocket
 from fastws.server import Server
+from tests import serving as plain
 from tests.serving import Client, handshake, status_of
-from tests.support import TIMEOUT, ServerProcess
+from tests.support import ROOT, TIMEOUT, ServerProcess
 
 __all__ = [
     "BINARY",
+    "CERTIFICATE",
     "CLOSE",
     "CONTINUATION",
     "Frame",
@@ -34,11 +43,82 @@ __all__ = [
     "TEXT",
     "app",
     "build",
+    "client_tls",
     "close_frame",
+    "connect",
+    "exchange",
     "measured",
+    "only_plain",
     "open_peer",
+    "server_tls",
+    "serving",
     "websocket",
+    "wire",
 ]
+
+CERTIFICATE = ROOT / "tests" / "localhost.pem"
+"""A self-signed certificate for localhost and its key; nothing else trusts it."""
+
+# TCP or TLS
+
+
+class Wire:
+    """What connections go over while a test runs."""
+
+    is_tls = False
+
+
+wire = Wire()
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def only_plain(why: str) -> Callable[[Test], Test]:
+    """Run a test over TCP only, for the reason ``why``."""
+
+    def mark(test: Test) -> Test:
+        test.__dict__["only_plain"] = why
+        return test
+
+    return mark
+
+
+@lru_cache(maxsize=1)
+def server_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+@lru_cache(maxsize=1)
+def client_tls() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=CERTIFICATE)
+
+
+def serving(app: Any, **options: Any) -> AbstractAsyncContextManager[Server]:
+    """As :func:`tests.serving.serving`."""
+    if wire.is_tls:
+        options.setdefault("ssl_context", server_tls())
+    return plain.serving(app, **options)
+
+
+def connect(server: Server, **options: Any) -> AbstractAsyncContextManager[Client]:
+    """As :func:`tests.serving.connect`."""
+    return plain.connect(server, **_tls_options(), **options)
+
+
+async def exchange(server: Server, data: bytes) -> bytes:
+    """As :func:`tests.serving.exchange`."""
+    async with connect(server) as client:
+        await client.send(data)
+        return await client.rest()
+
+
+def _tls_options() -> dict[str, Any]:
+    return {"ssl": client_tls(), "server_hostname": "localhost"} if wire.is_tls else {}
+
+
+# Frames
 
 CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
 CLOSE, PING, PONG = 0x8, 0x9, 0xA
@@ -148,8 +228,12 @@ class Peer(Client):
             await self.send(data)
 
     def half_close(self) -> None:
-        """Send EOF and go on reading."""
-        self.writer.write_eof()
+        """Send EOF and go on reading; over TLS, which has no such thing, the EOF is TCP's."""
+        if self.writer.can_write_eof():
+            self.writer.write_eof()
+        else:
+            with socket.socket(fileno=os.dup(self.socket.fileno())) as link:
+                link.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """Cut TCP with a RST."""
@@ -204,7 +288,8 @@ async def open_peer(
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     loop = asyncio.get_running_loop()
     await asyncio.wait_for(loop.sock_connect(link, address), TIMEOUT)
-    peer = Peer(*await asyncio.open_connection(sock=link))
+    opening = asyncio.open_connection(sock=link, **_tls_options())
+    peer = Peer(*await asyncio.wait_for(opening, TIMEOUT))
     try:
         await peer.send(handshake(path, *headers) + early)
         head = await peer.head()
@@ -292,9 +377,11 @@ class Measured(ServerProcess):
 
 
 @contextlib.contextmanager
-def measured(*options: str, tracing: bool = True) -> Iterator[Measured]:
-    """Serve :data:`app` with these words of the command line in a process of its own."""
+def measured(
+    *options: str, tracing: bool = True, app: str = "tests.robustness.client:app"
+) -> Iterator[Measured]:
+    """Serve :data:`app`, or another, with these words of the command line in its own process."""
     env = {"PYTHONTRACEMALLOC": "1"} if tracing else {}
-    server = Measured("tests.robustness.client:app", *options, env=env)
+    server = Measured(app, *options, env=env)
     with server:
         yield server

@@ -1,22 +1,29 @@
-"""A1 to A20: what may go wrong in the opening handshake, each row over a real socket."""
+"""A1 to A20: what may go wrong in the opening handshake, each row over real TCP and TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastws import FastWS, WebSocket
-from tests.serving import Client, connect, exchange, frame, handshake, serving, status_of
+from tests.connections import until
+from tests.robustness.client import (
+    client_tls,
+    connect,
+    exchange,
+    only_plain,
+    server_tls,
+    serving,
+    wire,
+)
+from tests.serving import Client, frame, handshake, status_of
 from tests.support import TIMEOUT, run
 
-CERTIFICATE = Path(__file__).parent.parent / "localhost.pem"
-"""A self-signed certificate for localhost and its key; nothing else trusts it."""
+pytestmark = pytest.mark.usefixtures("wire")
 
 ACCEPTED = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 """The answer to the key of RFC 6455 section 1.3."""
@@ -37,6 +44,23 @@ class Echo:
             async for message in ws:
                 self.messages.append(message)
                 await ws.send_text(str(message))
+
+
+async def ended(client: Client) -> bytes:
+    """What the server sends before it ends the connection; a RST is an end as well."""
+    try:
+        return await client.rest()
+    except ConnectionError:
+        return b""
+
+
+async def send_if_possible(client: Client, data: bytes) -> None:
+    """Send ``data``, over TLS only if the server has not ended it: then there is no way back."""
+    try:
+        await client.send(data)
+    except ConnectionError:
+        if not wire.is_tls:
+            raise
 
 
 async def is_served(server: Any) -> bool:
@@ -206,41 +230,113 @@ def test_a03_an_application_that_does_not_accept() -> None:
     run(main())
 
 
-def server_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    return context
-
-
 @pytest.mark.parametrize("first_bytes", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"])
+@only_plain("it speaks TLS itself")
 def test_a04_tls_that_never_finishes(first_bytes: bytes) -> None:
     async def main() -> None:
-        options = {"ssl_context": server_tls(), "ws_open_timeout": TIMEOUT / 10}
+        options = {"ssl_context": server_tls(), "ssl_handshake_timeout": TIMEOUT / 10}
         async with serving(Echo().app, **options) as server, connect(server) as client:
             await client.send(first_bytes)
-            try:
-                assert await client.rest() == b""
-            except ConnectionError:
-                pass  # a RST is an end as well
+            assert await ended(client) == b""
+            assert server.hub is not None
+            assert len(server.hub) == 0
 
     run(main())
 
 
-def test_a04_tls_that_finishes() -> None:
-    trusted = ssl.create_default_context(cafile=CERTIFICATE)
+@only_plain("it speaks TLS itself")
+def test_a04_bytes_do_not_move_the_deadline_of_tls() -> None:
+    async def main() -> None:
+        options = {"ssl_context": server_tls(), "ssl_handshake_timeout": TIMEOUT / 10}
+        async with serving(Echo().app, **options) as server, connect(server) as client:
 
+            async def dribble() -> None:
+                for byte in b"\x16\x03\x01\x02\x00" + bytes(512):
+                    await client.send(bytes([byte]))
+                    await asyncio.sleep(TIMEOUT / 100)
+
+            sending = asyncio.create_task(dribble())
+            assert await ended(client) == b""
+            assert not sending.done(), "bytes were still arriving"
+            sending.cancel()
+
+    run(main())
+
+
+@only_plain("it speaks TLS itself")
+def test_a04_tls_that_never_finishes_counts_as_a_connection() -> None:
+    async def main() -> None:
+        options = {"ssl_context": server_tls(), "limit_connections": 1}
+        tls = {"ssl": client_tls(), "server_hostname": "localhost"}
+        async with serving(Echo().app, **options) as server:
+            async with connect(server):
+                async with connect(server, **tls) as client:
+                    assert status_of(await client.rest()) == 503
+            async with connect(server, **tls) as client:
+                await client.send(handshake())
+                assert status_of(await client.head()) == 101
+
+    run(main())
+
+
+@only_plain("it speaks TLS itself")
+def test_a04_tls_that_never_finishes_does_not_hold_up_the_end() -> None:
     async def main() -> None:
         async with serving(Echo().app, ssl_context=server_tls()) as server:
-            tls = {"ssl": trusted, "server_hostname": "localhost"}
-            async with connect(server, **tls) as client:
-                await client.send(handshake() + frame(b"hello"))
-                assert status_of(await client.head()) == 101
-                assert await client.frame() == (1, b"hello")
-            async with connect(server, **tls) as client:
-                await client.send(handshake(method="POST"))
-                assert status_of(await client.rest()) == 405
+            async with connect(server) as client:
+                await until(lambda: len(server.hub or ()) == 1)
+                server.stop()
+                assert await ended(client) == b""
 
     run(main())
+
+
+@only_plain("it speaks TLS itself")
+@pytest.mark.parametrize("gone", ["eof", "reset"])
+def test_a04_a_peer_that_leaves_in_its_tls_handshake_is_forgotten(gone: str) -> None:
+    async def main() -> None:
+        async with serving(Echo().app, ssl_context=server_tls()) as server:
+            async with connect(server) as client:
+                await until(lambda: len(server.hub or ()) == 1)
+                assert server.hub is not None
+                if gone == "eof":
+                    client.writer.write_eof()
+                else:
+                    await client.send(b"\x16\x03\x01")
+                    client.transport.abort()
+                await server.hub.wait_until_empty()
+
+    run(main())
+
+
+@only_plain("it speaks TLS itself")
+@pytest.mark.parametrize(
+    "data", [handshake(), b"GET / HTTP/1.1\r\n", b"\x00" * 100, b"\x16\x03\x01\x00\x05hello"]
+)
+def test_a04_what_is_no_tls_on_a_tls_port(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        echo = Echo()
+        async with serving(echo.app, ssl_context=server_tls()) as server:
+            async with connect(server) as client:
+                await client.send(data)
+                # At most an alert of TLS.
+                assert len(await ended(client)) < 10
+            assert server.hub is not None
+            await server.hub.wait_until_empty()
+            assert echo.connections == 0
+
+    with caplog.at_level(logging.INFO):
+        run(main())
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@only_plain("it speaks TLS itself")
+def test_a04_tls_on_a_port_without_it() -> None:
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
+    answer = refused(hello, 400)
+    assert b"TLS" in answer
+    # Decided on the first byte: nothing else need come, and nothing need look like a line.
+    assert refused(hello[:1], 400)[-40:] == answer[-40:]
 
 
 # A5 to A7: what is offered
@@ -435,7 +531,7 @@ def test_a12_the_response_is_not_lost_to_a_reset() -> None:
             # Sent after the server has answered and closed its side: no RST overtakes the answer.
             await client.exactly(len("HTTP/1.1 405"))
             for _ in range(100):
-                await client.send(b"x" * 1000)
+                await send_if_possible(client, b"x" * 1000)
             assert (await client.rest()).endswith(b"GET request\n")
 
     run(main())
@@ -553,8 +649,13 @@ def test_a15_origins_that_may_connect(origin: str) -> None:
 
 def test_a15_the_same_origin() -> None:
     same = {"ws_origins": "same"}
-    accepted(handshake("/", "Host: a.example:8000", "Origin: http://a.example:8000"), **same)
-    refused_ones = ["http://a.example:8001", "http://b.example:8000", "null"]
+    own, other = ("https", "http") if wire.is_tls else ("http", "https")
+    accepted(handshake("/", "Host: a.example:8000", f"Origin: {own}://a.example:8000"), **same)
+    accepted(handshake("/", "Host: a.example", f"Origin: {own}://A.example"), **same)
+    refused_ones = [f"{own}://a.example:8001", f"{own}://b.example:8000", "null"]
+    if wire.is_tls:
+        # Over TCP a proxy may speak TLS that this server does not know of.
+        refused_ones.append(f"{other}://a.example:8000")
 
     async def main() -> None:
         async with serving(Echo().app, **same) as server:
@@ -710,7 +811,7 @@ def test_a18_a_bad_request_split_at_every_byte(data: bytes, status: int) -> None
                 async with connect(server) as client:
                     await client.send(data[:cut])
                     await asyncio.sleep(0)
-                    await client.send(data[cut:])
+                    await send_if_possible(client, data[cut:])
                     answers.add(await client.rest())
             assert len(answers) == 1
             assert status_of(answers.pop()) == status

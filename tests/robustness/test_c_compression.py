@@ -1,4 +1,4 @@
-"""C1 to C9: what may go wrong in compressed messages, each row over a real socket."""
+"""C1 to C9: what may go wrong in compressed messages, each row over real TCP and TLS."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ from tests.robustness.client import (
     Peer,
     build,
     measured,
+    only_plain,
     open_peer,
+    serving,
     websocket,
 )
-from tests.serving import serving
 from tests.support import TIMEOUT, run
+
+pytestmark = pytest.mark.usefixtures("wire")
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -204,6 +207,7 @@ async def peak_beyond_usual(server: Measured, data: bytes) -> int:
     return peak - usual
 
 
+@only_plain("it is about the memory or the time of what is above TCP")
 @pytest.mark.parametrize("size", [2 * MIB, 64 * MIB, 512 * MIB])
 def test_c01_a_bomb_in_one_frame_takes_the_limit_and_64_kib(size: int) -> None:
     async def main() -> None:
@@ -225,6 +229,7 @@ def test_c02_fragments_that_inflate_to_exactly_the_limit() -> None:
     refused(fragments(compressed(b"x" * (MIB + 1)), 7), 1009)
 
 
+@only_plain("it is about the memory or the time of what is above TCP")
 def test_c02_a_bomb_over_fragments_takes_the_limit_and_64_kib() -> None:
     async def main() -> None:
         with measured(*DEFLATING, "--ws-max-fragments", "none") as server:
@@ -289,6 +294,7 @@ async def cpu_for(server: Measured, data: bytes, code: int | None) -> float:
     return server.cpu() - before
 
 
+@only_plain("it is about the memory or the time of what is above TCP")
 def test_c04_final_blocks_take_no_more_time_than_a_message_of_that_size() -> None:
     honest = build(compressed(random.Random(4).randbytes(MIB)), BINARY, rsv=RSV1)
     attack = build(FINAL_BLOCK * (MIB // 2), BINARY, rsv=RSV1)
@@ -581,6 +587,7 @@ async def memory_of_idle_connections(*options: str, messages: bytes = b"") -> fl
             await asyncio.gather(*(peer.close() for peer in peers))
 
 
+@only_plain("it is about the memory or the time of what is above TCP")
 @pytest.mark.slow
 def test_c09_idle_connections_that_negotiated_it_have_no_zlib_state() -> None:
     message = build(compressed(b"wake up"), rsv=RSV1)

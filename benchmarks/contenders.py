@@ -1,0 +1,102 @@
+"""The servers that are compared. Each is written, in `servers/`, as its own users would."""
+
+from __future__ import annotations
+
+from benchmarks.running import Server
+
+TCP_ECHO = Server("tcp", "uvloop TCP echo, no WebSocket", "tcp_echo", ("uvloop",), raw=True)
+SEND_LOOP = Server(
+    "send-loop", "a bare loop of `send()` in C", "send_loop", (), raw=True, program="c"
+)
+
+FASTWS = Server(
+    "fastws",
+    "**fastws**, coroutine API",
+    "fastws_echo",
+    ("fastws", "uvloop", "httptools", "orjson"),
+    awaits=True,
+)
+
+_UVICORN = ("uvicorn", "httptools", "uvloop")
+
+PEERS = (
+    Server("picows", "picows, callbacks", "picows_echo", ("picows", "aiofastnet", "uvloop")),
+    Server(
+        "picows-websockets",
+        "picows.websockets",
+        "picows_websockets_echo",
+        ("picows", "aiofastnet", "uvloop"),
+        awaits=True,
+    ),
+    Server("websockets", "websockets", "websockets_echo", ("websockets", "uvloop"), awaits=True),
+    Server("aiohttp", "aiohttp", "aiohttp_echo", ("aiohttp", "uvloop"), awaits=True),
+    Server(
+        "uvicorn",
+        "uvicorn, websockets-sansio, bare ASGI",
+        "uvicorn_echo",
+        (*_UVICORN, "websockets"),
+        variant="websockets-sansio",
+        awaits=True,
+    ),
+    Server(
+        "uvicorn-wsproto",
+        "uvicorn, wsproto, bare ASGI",
+        "uvicorn_echo",
+        (*_UVICORN, "wsproto"),
+        variant="wsproto",
+        awaits=True,
+    ),
+    Server(
+        "fastapi",
+        "FastAPI on uvicorn, websockets-sansio",
+        "fastapi_echo",
+        ("fastapi", "starlette", *_UVICORN, "websockets"),
+        variant="websockets-sansio",
+        awaits=True,
+    ),
+    Server(
+        "fastapi-wsproto",
+        "FastAPI on uvicorn, wsproto",
+        "fastapi_echo",
+        ("fastapi", "starlette", *_UVICORN, "wsproto"),
+        variant="wsproto",
+        awaits=True,
+    ),
+    Server(
+        "fasterapi",
+        "FasterAPI on uvicorn, websockets-sansio",
+        "fasterapi_echo",
+        ("faster-api-web", *_UVICORN, "websockets"),
+        variant="websockets-sansio",
+        awaits=True,
+    ),
+    Server("granian-rsgi", "Granian, RSGI", "granian_echo", ("granian",), variant="rsgi", awaits=True),
+    Server(
+        "granian-asgi",
+        "Granian, bare ASGI",
+        "granian_echo",
+        ("granian",),
+        variant="asgi",
+        awaits=True,
+    ),
+    Server(
+        "hypercorn",
+        "Hypercorn, bare ASGI",
+        "hypercorn_echo",
+        ("hypercorn", "wsproto", "uvloop"),
+        awaits=True,
+    ),
+    Server("tornado", "Tornado", "tornado_echo", ("tornado",)),
+    Server("socketify", "socketify, callbacks on a C++ core", "socketify_echo", ("socketify",)),
+    Server("node-ws", "ws on Node.js", "ws_echo", ("ws",), program="node"),
+)
+
+# Neither a peer nor fastws itself: another server with this package's protocol class.
+DROP_IN = Server(
+    "drop-in",
+    "FastAPI on uvicorn, **`--ws fastws…`**",
+    "fastapi_fastws_echo",
+    ("fastapi", "starlette", *_UVICORN, "fastws"),
+)
+
+SERVERS = {server.name: server for server in (FASTWS, DROP_IN, *PEERS)}

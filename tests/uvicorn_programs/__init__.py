@@ -1,0 +1,1 @@
+"""Applications of other frameworks, to be run by uvicorn with this package's WebSockets."""
