@@ -24,7 +24,7 @@ CHECKED := $(wildcard fastws tests examples docs benchmarks autobahn tools setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build run test test-browser lint types debug asan coverage autobahn bench soak dist clean
+.PHONY: help build run test test-browser lint types debug asan coverage autobahn bench bench-peers bench-instructions soak dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ autobahn: build $(VENV)/.dev ## Run Autobahn's test suite, as server and as clie
 
 bench: build $(VENV)/.dev ## Measure CPU per message against a plain TCP echo
 	$(PY) -m benchmarks.bench $(ARGS)
+
+bench-peers: build $(VENV)/.dev benchmarks/build/peers/.installed ## Every workload, for fastws and its peers: RESULTS.md and plots
+	$(PY) -m benchmarks.bench --peers $(ARGS)
+
+bench-instructions: build $(VENV)/.dev ## Count the instructions of a message; more than 3 % above is an error
+	$(PY) -m benchmarks.instructions $(ARGS)
 
 soak: build $(VENV)/.dev ## Hold 10,000 connections for 10 minutes, with churn and kills
 	$(PY) -m benchmarks.soak $(ARGS)
@@ -109,6 +115,15 @@ $(VENV)/.installed: $(VENV)/.build-tools pyproject.toml | $(VENV)/.built
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(PIP) install --group dev
+	@touch $@
+
+benchmarks/build/peers/.installed: benchmarks/peers.txt $(VENV)/.made
+	$(PY) -m venv benchmarks/build/peers
+	benchmarks/build/peers/bin/python -m pip --disable-pip-version-check --quiet install --upgrade pip
+	benchmarks/build/peers/bin/python -m pip --disable-pip-version-check --quiet install --requirement benchmarks/peers.txt
+	@if command -v npm > /dev/null; then \
+		npm install --silent --prefix benchmarks/build/peers $$(sed -n 's/^# npm: //p' benchmarks/peers.txt); \
+	else echo 'There is no npm: ws for Node.js is left out.'; fi
 	@touch $@
 
 .PHONY: ALWAYS

@@ -1,4 +1,4 @@
-"""Echo and memory benchmarks: `python -m benchmarks.bench --help`.
+"""The benchmarks that run servers: `python -m benchmarks.bench --help`.
 
 README.md says what is measured and how.
 """
@@ -6,59 +6,48 @@ README.md says what is measured and how.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import micro, report
+from benchmarks.contenders import FASTWS, SEND_LOOP, SERVERS, TCP_ECHO
+from benchmarks.goals import goals_table
 from benchmarks.running import (
     BUILD,
     HERE,
+    PEERS_PYTHON,
     BenchmarkError,
     Cores,
-    IdleMemory,
+    RunningServer,
     Sample,
     Server,
     Workload,
     build_load,
     measure_idle_memory,
     run_load,
-    running,
 )
+from benchmarks.workloads import IDLE, SHORT, WORKLOADS, Idle
 
-TCP_ECHO = Server("tcp", "uvloop TCP echo, no WebSocket", "tcp_echo", ("uvloop",), mode="tcp")
-FASTWS = Server(
-    "fastws", "**fastws**, coroutine API", "fastws_echo", ("fastws", "uvloop", "httptools")
-)
-PEERS = (
-    Server("picows", "picows, callbacks", "picows_echo", ("picows", "aiofastnet", "uvloop")),
-    Server("websockets", "websockets", "websockets_echo", ("websockets", "uvloop")),
-    Server(
-        "uvicorn",
-        "uvicorn, bare ASGI",
-        "uvicorn_echo",
-        ("uvicorn", "websockets", "httptools", "uvloop"),
-    ),
-)
-SERVERS = {server.name: server for server in (FASTWS, *PEERS)}
-
+BY_KEY = {workload.key: workload for workload in WORKLOADS}
 ECHO = (
-    (
-        Workload("echo-64-1", "Echo of 64 B text, 50 connections, 1 in flight", 50, 1, 64),
-        report.Target("cpu_ratio", 1.20, at_most=True),
-    ),
-    (
-        Workload("echo-64-16", "Echo of 64 B text, 50 connections, 16 in flight", 50, 16, 64),
-        report.Target("throughput_ratio", 0.60, at_most=False),
-    ),
+    (BY_KEY["echo-64-1"], report.Target("cpu_ratio", 1.10, at_most=True)),
+    (BY_KEY["echo-64-16"], report.Target("throughput_ratio", 0.75, at_most=False)),
 )
-IDLE_TARGET = report.Target("opened_kb", 4.5, at_most=True)
-IDLE_CONNECTIONS = 5000
-IDLE_ROUNDS = 3  # memory hardly varies: more rounds tell no more
+BETWEEN_BASELINES = 2
+"""Servers measured one after the other before the baseline has its turn again."""
+
+# For the estimate of a whole run. Starting, connecting and closing, in seconds.
+_AROUND_A_RUN = 0.15
+_START = 0.8
+_IDLE = {5_000: 6.0, 20_000: 14.0}
 
 
 class Options(argparse.Namespace):
@@ -68,44 +57,74 @@ class Options(argparse.Namespace):
     nice: int
     peers: bool
     quick: bool
-    servers: list[str]
+    list: bool
+    only: list[str]
     output: Path
 
 
-def parse_options(arguments: list[str] | None = None) -> Options:
+def parse_options(arguments: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench",
-        description="Server CPU, throughput and memory of echo servers.",
+        description="Server CPU, throughput, latency and memory of WebSocket servers.",
     )
     add = parser.add_argument
-    add("--rounds", type=int, default=5, help="repetitions of every pair of runs (%(default)s)")
-    add("--seconds", type=float, default=3.0, help="measured window of a run (%(default)s)")
-    add("--warmup", type=float, default=0.5, help="seconds before the window (%(default)s)")
-    add("--peers", action="store_true", help="also measure the installed peers")
-    names = ", ".join(SERVERS)
-    add("--servers", nargs="+", choices=SERVERS, metavar="NAME", help=f"only these of {names}")
+    add("--rounds", type=int, default=3, help="repetitions of every run (%(default)s)")
+    add("--seconds", type=float, help="measured window of a run (3; with --peers 0.6)")
+    add("--warmup", type=float, help="seconds before the window (0.5; with --peers 0.2)")
+    add("--peers", action="store_true", help="every workload, and what `make bench-peers` installs")
+    add(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="only the workloads and the servers of these names, as in 'echo-64*' fastws picows",
+    )
+    add("--list", action="store_true", help="name workloads and servers, estimate the time, end")
     add("--quick", action="store_true", help="one short round into build/: does everything run?")
     add("--nice", type=int, default=0, help="of server and load; below 0 needs privileges")
     add("--output", type=Path, default=HERE, help="directory of RESULTS.md and results.json")
     options = parser.parse_args(arguments, namespace=Options())
+    if options.quick:
+        options.rounds, options.output = 1, BUILD / "quick"
+        options.seconds = options.seconds or 0.5
+        options.warmup = 0.1
+    options.seconds = options.seconds or (0.6 if options.peers else 3.0)
+    if options.warmup is None:
+        options.warmup = 0.2 if options.peers else 0.5
     if options.rounds < 1 or options.seconds <= 0 or options.warmup < 0:
         parser.error("--rounds and --seconds must be above 0, --warmup at least 0")
-    if options.quick:
-        options.rounds, options.seconds, options.output = 1, 1.0, BUILD
+    for pattern in options.only:
+        if not _matching([pattern], _keys()) and not _matching([pattern], list(SERVERS)):
+            names = ", ".join([*_keys(), *SERVERS])
+            parser.error(f"--only {pattern} names none of {names}")
     return options
 
 
-def choose_servers(options: Options) -> list[Server]:
+def _keys() -> list[str]:
+    return [workload.key for workload in (*WORKLOADS, *IDLE)] + [micro.KEY]
+
+
+def _matching(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
+
+
+def choose_keys(options: Options) -> list[str]:
+    keys = _keys() if options.peers else list(SHORT)
+    return _matching(options.only, _keys()) or keys
+
+
+def choose_servers(options: Options, versions: dict[str, str]) -> list[Server]:
     """Return the servers to measure.
 
-    fastws, and whatever is asked for by name, must be importable; other peers may be missing.
+    fastws, and whatever is asked for by name, must be installed; other peers may be missing.
     """
+    asked = _matching(options.only, list(SERVERS))
     chosen = []
-    for name in options.servers or (list(SERVERS) if options.peers else [FASTWS.name]):
-        if importlib.util.find_spec(SERVERS[name].packages[0]) is not None:
+    for name in asked or (list(SERVERS) if options.peers else [FASTWS.name]):
+        if SERVERS[name].packages[0] in versions:
             chosen.append(SERVERS[name])
-        elif options.servers or name == FASTWS.name:
-            raise BenchmarkError(f"{name} is not installed: install it, or leave it out.")
+        elif asked or name == FASTWS.name:
+            raise BenchmarkError(f"{name} is not installed: `make bench-peers` installs the peers.")
         else:
             print(f"{name} is not installed: left out", file=sys.stderr)
     return chosen
@@ -119,22 +138,68 @@ def choose_cores(nice: int) -> Cores:
     return Cores(server=available[-1], load=available[0], nice=nice)
 
 
-class Bench:
-    """The runs of one invocation. A server that fails is left out from then on and reported."""
+def estimate_seconds(options: Options, keys: Sequence[str], servers: int) -> float:
+    a_run = options.warmup + options.seconds + _AROUND_A_RUN
+    runs = servers + 1 + -(-servers // BETWEEN_BASELINES)
+    workloads = [key for key in keys if key in BY_KEY]
+    modes = {BY_KEY[key].compression for key in workloads}
+    timed = options.rounds * (len(workloads) * runs * a_run + len(modes) * servers * _START)
+    idle = sum(_IDLE[one.connections] for one in IDLE if one.key in keys) * (servers + 1)
+    return timed + idle * idle_rounds(options) + (micro.SECONDS if micro.KEY in keys else 0)
 
-    def __init__(self, options: Options, load: Path, cores: Cores, servers: list[Server]) -> None:
+
+def idle_rounds(options: Options) -> int:
+    """Memory hardly varies: more rounds tell little more."""
+    return 1 if options.peers else min(options.rounds, 3)
+
+
+class Bench:
+    """The runs of one invocation.
+
+    A server's process lives through all workloads of a round. Where a server fails in a workload,
+    that is its result there; it is started afresh for the next one.
+    """
+
+    def __init__(
+        self, options: Options, load: Path, cores: Cores, python: Path, servers: Sequence[Server]
+    ) -> None:
         self.options = options
         self.load = load
         self.cores = cores
+        self.python = python
         self.servers = servers
-        self.failures: dict[Server, str] = {}
+        self.failures: dict[str, dict[str, str]] = {}
+        """Sentences, by the key of the workload and the name of the server."""
+        self._processes: dict[tuple[Server, str], RunningServer] = {}
+
+    @contextmanager
+    def round(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for process in self._processes.values():
+                process.stop()
+            self._processes.clear()
+
+    def _process(self, server: Server, compression: str) -> RunningServer:
+        key = (server, compression)
+        process = self._processes.get(key)
+        if process is None or not process.is_alive:
+            process = RunningServer(server, self.cores, self.python, compression)
+            self._processes[key] = process
+        return process
 
     def run(self, server: Server, workload: Workload) -> Sample:
-        """Measure a fresh process: the luck of one (memory layout, hashes) averages out."""
-        with running(server, self.cores) as target:
+        options = self.options
+        compression = "off" if server.raw else workload.compression
+        process = self._process(server, compression)
+        try:
             sample = run_load(
-                self.load, target, workload, self.cores, self.options.warmup, self.options.seconds
+                self.load, process, workload, self.cores, options.warmup, options.seconds
             )
+        except BenchmarkError:
+            self._processes.pop((server, compression)).stop()
+            raise
         print(
             f"{workload.key} {server.name}: {sample.cpu_us:.2f} µs, "
             f"{sample.messages_per_second:,.0f}/s, server {sample.server_busy:.0%}, "
@@ -143,102 +208,192 @@ class Bench:
         )
         return sample
 
-    def attempt(self, server: Server, measure: Callable[[], None]) -> None:
-        if server in self.failures:
-            return
-        try:
-            measure()
-        except BenchmarkError as error:
-            self.failures[server] = str(error)
-            print(f"FAILED {error}", file=sys.stderr)
+    def _failed(self, key: str, server: Server, error: BenchmarkError) -> None:
+        self.failures.setdefault(key, {})[server.name] = error.brief
+        print(f"FAILED {key} {error}", file=sys.stderr)
 
-    def require_a_server(self) -> None:
-        if self.failures.keys() == set(self.servers):
-            raise BenchmarkError("No server is left to measure: each one failed, see above.")
+    def _turns(self, key: str, turn: int) -> list[list[Server]]:
+        """In each round others are neighbours of the baseline, and first."""
+        left = [server for server in self.servers if server.name not in self.failures.get(key, {})]
+        shift = turn % len(left) if left else 0
+        left = left[shift:] + left[:shift]
+        return [left[i : i + BETWEEN_BASELINES] for i in range(0, len(left), BETWEEN_BASELINES)]
 
-    def echo(self, workload: Workload) -> dict[Server, report.Figures]:
-        """Run TCP echo, a server, TCP echo, the next one, …: a slow spell hits both of a pair."""
-        baselines: list[Sample] = []
-        compared: dict[Server, list[report.Compared]] = {server: [] for server in self.servers}
+    def compare(self, workload: Workload, turn: int, rows: Measured) -> None:
+        """Run baseline, two servers, baseline, the next two, …: a slow spell hits both of a pair."""
+        baseline = baseline_of(workload)
+        before = self.run(baseline, workload)
+        rows.baselines.append(before)
+        for servers in self._turns(workload.key, turn):
+            samples: dict[str, Sample] = {}
+            for server in servers:
+                try:
+                    samples[server.name] = self.run(server, workload)
+                except BenchmarkError as error:
+                    self._failed(workload.key, server, error)
+            if samples:
+                after = self.run(baseline, workload)
+                rows.baselines.append(after)
+                for name, sample in samples.items():
+                    pair = report.Compared.between(before, sample, after)
+                    rows.compared.setdefault(name, []).append(pair)
+                before = after
 
-        def pair(server: Server) -> None:
-            sample = self.run(server, workload)
-            before = baselines[-1]
-            baselines.append(self.run(TCP_ECHO, workload))
-            compared[server].append(report.Compared.between(before, sample, baselines[-1]))
-
-        for _ in range(self.options.rounds):
-            self.require_a_server()
-            baselines.append(self.run(TCP_ECHO, workload))
-            for server in self.servers:
-                self.attempt(server, lambda server=server: pair(server))  # type: ignore[misc]
-        rows = {TCP_ECHO: report.sample_figures(baselines)}
-        return rows | {s: report.server_figures(runs) for s, runs in compared.items() if runs}
-
-    def idle(self, connections: int) -> dict[Server, report.Figures]:
-        measured: dict[Server, list[IdleMemory]] = {server: [] for server in self.servers}
-
-        def measure(server: Server) -> None:
-            memory = measure_idle_memory(self.load, server, connections, self.cores)
-            measured[server].append(memory)
-            print(f"idle {server.name}: {memory.opened / 1024:.2f} KB", file=sys.stderr)
-
-        for _ in range(min(self.options.rounds, IDLE_ROUNDS)):
-            for server in self.servers:
-                self.attempt(server, lambda server=server: measure(server))  # type: ignore[misc]
-        return {s: report.memory_figures(runs) for s, runs in measured.items() if runs}
-
-
-def by_name(rows: dict[Server, report.Figures]) -> dict[str, dict[str, dict[str, float]]]:
-    return {
-        server.name: {figure: asdict(spread) for figure, spread in figures.items()}
-        for server, figures in rows.items()
-    }
+    def idle(self, idle: Idle) -> report.Rows:
+        runs: dict[str, list[report.IdleMemory]] = {}
+        for _ in range(idle_rounds(self.options)):
+            for server in (TCP_ECHO, *self.servers):
+                if server.name in self.failures.get(idle.key, {}):
+                    continue
+                connections = 500 if self.options.quick else idle.connections
+                compression = "off" if server.raw else idle.compression
+                try:
+                    memory = measure_idle_memory(
+                        self.load, server, connections, self.cores, self.python, compression
+                    )
+                except BenchmarkError as error:
+                    self._failed(idle.key, server, error)
+                else:
+                    runs.setdefault(server.name, []).append(memory)
+                    print(f"{idle.key} {server.name}: {memory.opened / 1024:.2f} KB", file=sys.stderr)
+        return {name: report.memory_figures(memories) for name, memories in runs.items()}
 
 
-def main() -> int:
-    options = parse_options()
-    try:
-        servers = choose_servers(options)
-        load = build_load()
-    except BenchmarkError as error:
-        print(error, file=sys.stderr)
-        return 1
-    bench = Bench(options, load, choose_cores(options.nice), servers)
-    environment = report.environment([TCP_ECHO, *servers])
+class Measured:
+    """The samples of one workload, over all rounds."""
+
+    def __init__(self) -> None:
+        self.baselines: list[Sample] = []
+        self.compared: dict[str, list[report.Compared]] = {}
+
+    def rows(self, baseline: Server) -> report.Rows:
+        return {baseline.name: report.sample_figures(self.baselines)} | {
+            name: report.server_figures(runs) for name, runs in self.compared.items()
+        }
+
+
+def baseline_of(workload: Workload) -> Server:
+    return SEND_LOOP if workload.activity == "fanout" else TCP_ECHO
+
+
+def measure(bench: Bench, keys: Sequence[str]) -> dict[str, report.Rows]:
+    workloads = [workload for workload in WORKLOADS if workload.key in keys]
+    measured = {workload.key: Measured() for workload in workloads}
+    for turn in range(bench.options.rounds):
+        with bench.round():
+            for workload in workloads:
+                bench.compare(workload, turn, measured[workload.key])
+    results = {w.key: measured[w.key].rows(baseline_of(w)) for w in workloads}
+    return results | {idle.key: bench.idle(idle) for idle in IDLE if idle.key in keys}
+
+
+def write_up(
+    bench: Bench,
+    results: dict[str, report.Rows],
+    environment: dict[str, str],
+    codec: Sequence[micro.Figure],
+) -> list[str]:
+    options = bench.options
+    servers = {server.name: server for server in (TCP_ECHO, SEND_LOOP, *SERVERS.values())}
     lines = [
         "# Results",
         "",
         ", ".join(f"{name} {value}" for name, value in environment.items()) + ".",
         "",
         f"Medians of {options.rounds} round(s) of {options.seconds:g} s, in parentheses the lowest "
-        "and the highest. Ratios are to the TCP echo's runs directly before and after. "
-        "README.md explains the columns.",
+        "and the highest. Ratios are to the baseline's runs directly before and after. A server "
+        "that could not do a workload is last in its table, with what happened. README.md explains "
+        "the columns.",
         "",
+        *goals_table(results),
+        *micro.goals_table(codec),
     ]
-    results: dict[str, object] = {"environment": environment, "rounds": options.rounds}
-    connections = 500 if options.quick else IDLE_CONNECTIONS
+    for workload in WORKLOADS:
+        if workload.key in results:
+            failures = bench.failures.get(workload.key, {})
+            lines += report.workload_table(
+                workload, results[workload.key], baseline_of(workload), servers, failures
+            )
+    for idle in IDLE:
+        if idle.key in results:
+            failures = bench.failures.get(idle.key, {})
+            lines += report.memory_table(idle, results[idle.key], servers, failures)
+    return lines + micro.tables(codec)
+
+
+def as_json(
+    bench: Bench,
+    results: dict[str, report.Rows],
+    environment: dict[str, str],
+    codec: Sequence[micro.Figure],
+) -> str:
+    spreads = {
+        key: {
+            name: {figure: asdict(spread) for figure, spread in figures.items()}
+            for name, figures in rows.items()
+        }
+        for key, rows in results.items()
+    }
+    whole = {
+        "environment": environment,
+        "rounds": bench.options.rounds,
+        "seconds": bench.options.seconds,
+        "results": spreads,
+        "failures": bench.failures,
+        "codec": [asdict(figure) for figure in codec],
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def draw(python: Path, results: Path) -> None:
+    """Plots need matplotlib, which the peers' environment has."""
+    command = [str(python), "-m", "benchmarks.plots", str(results), str(results.parent / "plots")]
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise BenchmarkError(f"The plots could not be drawn:\n{done.stderr}")
+
+
+def main() -> int:
+    options = parse_options()
+    use_peers = (options.peers or options.only) and PEERS_PYTHON.exists()
+    python = PEERS_PYTHON if use_peers else Path(sys.executable)
     try:
-        for workload, target in ECHO:
-            rows = bench.echo(workload)
-            results[workload.key] = by_name(rows)
-            lines += report.echo_table(workload, rows, target, FASTWS.name)
-        memory = bench.idle(connections)
-        bench.require_a_server()
-    except BenchmarkError as error:  # the TCP echo or every server: nothing can be compared
+        versions = report.versions(python, [TCP_ECHO, *SERVERS.values()])
+        servers = choose_servers(options, versions)
+        keys = choose_keys(options)
+        expected = estimate_seconds(options, keys, len(servers))
+        print(f"about {expected / 60:.0f} minutes", file=sys.stderr)
+        if options.list:
+            print("workloads:", *keys, "\nservers:", *(server.name for server in servers))
+            return 0
+        bench = Bench(options, build_load(), choose_cores(options.nice), python, servers)
+        started = time.monotonic()
+        results = measure(bench, keys)
+        codec = micro.measure(python, options.quick) if micro.KEY in keys else []
+    except BenchmarkError as error:  # a baseline failed, or nothing can be built
         print(error, file=sys.stderr)
         return 1
-    results["idle"] = {"connections": connections, "servers": by_name(memory)}
-    lines += report.memory_table(connections, memory, IDLE_TARGET, FASTWS.name)
-    for server in bench.failures:
-        lines.append(f"- {server.name} failed and is not, or not fully, in the tables.")
-    text = "\n".join(lines).rstrip() + "\n"
+    needed = dict.fromkeys(package for server in servers for package in server.packages)
+    environment = report.machine() | {
+        name: versions[name] for name in ("Python", *needed) if name in versions
+    }
+    text = "\n".join(write_up(bench, results, environment, codec)).rstrip() + "\n"
     print(text)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "RESULTS.md").write_text(text, encoding="utf-8")
-    as_json = json.dumps(results, indent=2) + "\n"
-    (options.output / "results.json").write_text(as_json, encoding="utf-8")
-    return 1 if bench.failures else 0
+    path = options.output / "results.json"
+    path.write_text(as_json(bench, results, environment, codec), encoding="utf-8")
+    print(f"took {(time.monotonic() - started) / 60:.1f} minutes", file=sys.stderr)
+    if options.peers:
+        try:
+            draw(python, path)
+        except BenchmarkError as error:
+            print(error, file=sys.stderr)
+            return 1
+    own = [key for key, failed in bench.failures.items() if FASTWS.name in failed]
+    if own:
+        print(f"fastws failed in {', '.join(own)}", file=sys.stderr)
+    return 1 if own else 0
 
 
 if __name__ == "__main__":

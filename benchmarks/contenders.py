@@ -64,7 +64,7 @@ PEERS = (
     ),
     Server(
         "fasterapi",
-        "FasterAPI on uvicorn, websockets-sansio",
+        "FasterAPI on uvicorn, websockets-sansio (mended: its own echo fails)",
         "fasterapi_echo",
         ("faster-api-web", *_UVICORN, "websockets"),
         variant="websockets-sansio",

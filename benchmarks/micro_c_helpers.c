@@ -3,7 +3,7 @@
  * From the project's root:
  *
  *     mkdir -p build
- *     cc -O3 -o build/micro_c_helpers benchmarks/micro_c_helpers.c && build/micro_c_helpers
+ *     cc -O3 -o build/micro_c_helpers benchmarks/micro_c_helpers.c && build/micro_c_helpers [ROUNDS]
  *
  * Add -DFASTWS_NO_AVX2 or -DFASTWS_NO_SIMD to see the paths of other machines. Each figure has
  * memcpy of the same bytes beside it, measured in turn with it, so that a busy machine moves both.
@@ -20,7 +20,8 @@
 #include "../fastws/_mask.h"
 #include "../fastws/_utf8.h"
 
-enum { ROUNDS = 60, LARGEST = 1 << 20 };
+enum { LARGEST = 1 << 20 };
+static int rounds = 60;
 static const double ROUND_SECONDS = 0.002;
 
 /* Called through pointers that the compiler cannot see through: no call is hoisted or merged. */
@@ -97,7 +98,7 @@ static void compare(const char *name, helper volatile run, uint8_t *dst, const u
     const size_t reference_calls = calls_a_round(reference, dst, src, n);
     double best = 1e9, reference_best = 1e9;
     int round;
-    for (round = 0; round < ROUNDS; round++) {
+    for (round = 0; round < rounds; round++) {
         const double mine = seconds_for(run, run_calls, dst, src, n) / (double)run_calls;
         const double other =
             seconds_for(reference, reference_calls, dst, src, n) / (double)reference_calls;
@@ -122,7 +123,7 @@ static void fill(uint8_t *text, size_t n, const char *sample)
     memset(text + i + rest, ' ', n - i - rest);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
@@ -156,6 +157,8 @@ int main(void)
         fputs("micro_c_helpers: not enough memory for two buffers of 1 MiB\n", stderr);
         return 1;
     }
+    if (argc > 1)
+        rounds = atoi(argv[1]);
     memset(dst, 'd', LARGEST + 64);
     memset(src, 's', LARGEST + 64);
     for (h = 0; h < sizeof helpers / sizeof helpers[0]; h++)

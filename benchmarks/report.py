@@ -1,15 +1,18 @@
-"""What the runs amount to: medians with their spread, ratios to the TCP echo, Markdown tables."""
+"""What the runs amount to: medians with their spread, ratios to the baseline, Markdown tables."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 import statistics
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from pathlib import Path
 
-from benchmarks.running import IdleMemory, Sample, Server, Workload
+from benchmarks.running import PEERS, BenchmarkError, IdleMemory, Sample, Server, Workload
+from benchmarks.workloads import Idle
 
 LOAD_SATURATED = 0.90
 CORE_CONTENDED = 0.05
@@ -17,7 +20,7 @@ CORE_CONTENDED = 0.05
 
 @dataclass(frozen=True)
 class Compared:
-    """One run of a server with the mean of the TCP echo's runs directly before and after it."""
+    """One run of a server with the mean of the baseline's runs before and after it."""
 
     sample: Sample
     baseline_cpu_us: float
@@ -72,6 +75,8 @@ class Target:
 
 
 Figures = dict[str, Spread]
+Rows = dict[str, Figures]
+"""By the server's name, the baseline among them; a server that failed has none."""
 
 
 def server_figures(runs: Sequence[Compared]) -> Figures:
@@ -100,26 +105,41 @@ def memory_figures(runs: Sequence[IdleMemory]) -> Figures:
     }
 
 
+# ---------------------------------------------------------------------------- tables
+
+
 def _percent(spread: Spread) -> str:
     return f"{spread.median:.0%}"
 
 
-def echo_table(
-    workload: Workload, rows: dict[Server, Figures], target: Target, targeted: str
+def _by_cost(rows: Rows, figure: str) -> list[str]:
+    """The baseline stays in front; the rest from the least to the most."""
+    first, *others = rows
+    return [first, *sorted(others, key=lambda name: rows[name][figure].median)]
+
+
+def workload_table(
+    workload: Workload,
+    rows: Rows,
+    baseline: Server,
+    servers: Mapping[str, Server],
+    failures: Mapping[str, str],
 ) -> list[str]:
-    """Markdown lines of one echo workload; the target is judged for the server named `targeted`."""
+    """Markdown lines of one workload; `failures` are sentences by the server's name."""
+    plural = "deliveries" if workload.unit == "delivery" else f"{workload.unit}s"
+    base = "TCP echo" if baseline.name == "tcp" else "`send()` loop"
     lines = [
         f"### {workload.title}",
         "",
-        "| server | CPU µs a message | × TCP echo | messages/s | × TCP echo | p50 µs | p99 µs "
-        "| server core: busy, lost | load core | target |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| server | CPU µs a {workload.unit} | × {base} | {plural}/s | × {base} "
+        "| p50 µs | p99 µs | server core: busy, lost | load core |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for server, figures in rows.items():
+    for name in _by_cost(rows, "cpu_us"):
+        figures = rows[name]
         is_baseline = "cpu_ratio" not in figures
-        verdict = target.verdict(figures[target.figure].median) if server.name == targeted else ""
         cells = [
-            server.title,
+            servers[name].title,
             figures["cpu_us"].show(),
             "1" if is_baseline else figures["cpu_ratio"].show(),
             f"{figures['messages_per_second'].median:,.0f}",
@@ -128,51 +148,104 @@ def echo_table(
             f"{figures['p99_us'].median:,.0f}",
             f"{_percent(figures['server_busy'])}, {_percent(figures['server_lost'])}",
             _percent(figures["load_busy"]),
-            verdict,
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", *_warnings(workload, rows)]
+    for name, sentence in failures.items():
+        lines.append(f"| {servers[name].title} | {_cell(sentence)} |" + " |" * 7)
+    return [*lines, "", *_warnings(rows)]
 
 
-def _warnings(workload: Workload, rows: dict[Server, Figures]) -> list[str]:
+def _cell(sentence: str) -> str:
+    return sentence.partition(": ")[2].replace("|", "\\|")
+
+
+def _warnings(rows: Rows) -> list[str]:
     lines = []
-    for server, figures in rows.items():
-        if figures["load_busy"].median > LOAD_SATURATED:
-            lines.append(
-                f"- {server.name}: the load generator used {_percent(figures['load_busy'])} of its "
-                "core and may limit the messages/s; the CPU a message stands."
-            )
-    contended = [s.name for s, f in rows.items() if f["server_lost"].median > CORE_CONTENDED]
-    if contended:
+    saturated = [
+        f"{name} ({_percent(figures['load_busy'])})"
+        for name, figures in rows.items()
+        if figures["load_busy"].median > LOAD_SATURATED
+    ]
+    if saturated:
         lines.append(
-            f"- The machine was not quiet: other processes took more than {CORE_CONTENDED:.0%} of "
-            f"the server's core from {', '.join(contended)}. Throughput and latency suffer most; "
-            "messages for each CPU second of the server, × TCP echo, are steadier: "
-            + ", ".join(
-                f"{server.name} {1 / figures['cpu_ratio'].median:.2f}"
-                for server, figures in rows.items()
-                if "cpu_ratio" in figures
-            )
-            + "."
+            "- The load generator was near the limit of its core and may limit the messages/s of "
+            f"{', '.join(saturated)}; the CPU a message stands."
+        )
+    lost = max(figures["server_lost"].median for figures in rows.values())
+    if lost > CORE_CONTENDED:
+        lines.append(
+            f"- The machine was not quiet: others took up to {lost:.0%} of the server's core. "
+            "Throughput and latency suffer most; compare CPU."
         )
     return [*lines, ""] if lines else []
 
 
 def memory_table(
-    connections: int, rows: dict[Server, Figures], target: Target, targeted: str
+    idle: Idle, rows: Rows, servers: Mapping[str, Server], failures: Mapping[str, str]
 ) -> list[str]:
     """Markdown lines of the memory of idle connections; 1 KB is 1,024 bytes."""
     lines = [
-        f"### Memory of an idle connection, {connections:,} open",
+        f"### {idle.title}",
         "",
-        "| server | KB, opened | KB, after one message each | target |",
+        "| server | KB, opened | × TCP echo | KB, after one message each |",
         "|---|---|---|---|",
     ]
-    for server, figures in rows.items():
-        verdict = target.verdict(figures[target.figure].median) if server.name == targeted else ""
-        opened, exchanged = figures["opened_kb"].show(), figures["exchanged_kb"].show()
-        lines.append(f"| {server.title} | {opened} | {exchanged} | {verdict} |")
+    base = rows.get("tcp")
+    for name in sorted(rows, key=lambda name: rows[name]["opened_kb"].median):
+        opened = rows[name]["opened_kb"]
+        ratio = "" if base is None else f"{opened.median / base['opened_kb'].median:.2f}"
+        cells = [servers[name].title, opened.show(), ratio, rows[name]["exchanged_kb"].show()]
+        lines.append(f"| {' | '.join(cells)} |")
+    for name, sentence in failures.items():
+        lines.append(f"| {servers[name].title} | {_cell(sentence)} | | |")
     return [*lines, ""]
+
+
+# ---------------------------------------------------------------------------- the machine
+
+_VERSIONS = """
+import json, platform, sys
+from importlib import metadata
+versions = {"Python": platform.python_implementation() + " " + platform.python_version()}
+for name in sys.argv[1:]:
+    try:
+        versions[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
+print(json.dumps(versions))
+"""
+
+
+def _node_versions() -> dict[str, str]:
+    package = PEERS / "node_modules" / "ws" / "package.json"
+    try:
+        node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+        ws = json.loads(package.read_text(encoding="utf-8"))["version"]
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"ws": f"{ws} on Node.js {node.stdout.strip().removeprefix('v')}"}
+
+
+def versions(python: Path, servers: Sequence[Server]) -> dict[str, str]:
+    """Versions of Python and of what the servers need; what is not installed is left out.
+
+    Raises BenchmarkError when that Python does not run.
+    """
+    import fastws
+
+    needed = dict.fromkeys(
+        package for server in servers if server.program == "python" for package in server.packages
+    )
+    command = [str(python), "-c", _VERSIONS, *needed]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise BenchmarkError(f"{python.name} of the peers' environment does not run.")
+    found: dict[str, str] = json.loads(done.stdout)
+    # It is this tree's, wherever it is installed.
+    found["fastws"] = fastws.__version__
+    if any(server.program == "node" for server in servers):
+        found |= _node_versions()
+    return found
 
 
 def _cpu_model() -> str:
@@ -183,19 +256,10 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # built in place, not installed
-        return str(import_module(package).__version__)
-
-
-def environment(servers: Sequence[Server]) -> dict[str, str]:
-    """Return what the figures depend on: hardware, kernel, interpreter, packages; no path."""
-    packages = dict.fromkeys(package for server in servers for package in server.packages)
+def machine() -> dict[str, str]:
+    """Return what the figures depend on besides versions: no path, no name of the machine."""
     return {
         "date": datetime.date.today().isoformat(),
         "CPU": _cpu_model(),
         "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
-    } | {package: _version(package) for package in packages}
+    }

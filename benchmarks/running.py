@@ -132,7 +132,7 @@ class IdleMemory:
     exchanged: float
 
 
-def _compile(name: str, sources: Sequence[str], options: Sequence[str] = ()) -> Path:
+def compile_program(name: str, sources: Sequence[str], options: Sequence[str] = ()) -> Path:
     """Compile a program unless it is newer than its sources; return its path."""
     binary = BUILD / name
     inputs = [HERE / source for source in sources]
@@ -155,12 +155,12 @@ def _compile(name: str, sources: Sequence[str], options: Sequence[str] = ()) -> 
 def build_load() -> Path:
     """Compile the load generator; without zlib's headers it is one that cannot compress."""
     try:
-        return _compile("load", SOURCES, ["-DLOAD_ZLIB", "-lz"])
+        return compile_program("load", SOURCES, ["-DLOAD_ZLIB", "-lz"])
     except BenchmarkError as error:
         if "zlib.h" not in str(error):
             raise
     print("no zlib.h (zlib1g-dev on Debian): no compressed workload", file=sys.stderr)
-    return _compile("load", SOURCES)
+    return compile_program("load", SOURCES)
 
 
 def _bound_to(core: int, nice: int) -> Callable[[], None]:
@@ -214,7 +214,7 @@ def _command(server: Server, python: Path, port: int, compression: str) -> list[
     address = ["127.0.0.1", str(port)]
     match server.program:
         case "c":
-            binary = _compile(server.module, [f"servers/{server.module}.c"])
+            binary = compile_program(server.module, [f"servers/{server.module}.c"])
             return [str(binary), *address]
         case "node":
             script = HERE / "servers" / f"{server.module}.js"

@@ -22,9 +22,9 @@ from pathlib import Path as _Path
 try:
     # It imports every other compiled module.
     _importlib.import_module("fastws._channel")
-except ImportError as error:
+except ImportError as _error:
     _sentence = (
-        f"fastws needs its compiled modules, and they cannot be imported ({error}): "
+        f"fastws needs its compiled modules, and they cannot be imported ({_error}): "
         "build them with `make build`, or install the package with pip"
     )
     # The command `fastws`, or `python -m fastws`, says it in one line and ends; a program that
@@ -32,7 +32,7 @@ except ImportError as error:
     _as_module = ("-m", "fastws") in zip(_sys.orig_argv, _sys.orig_argv[1:], strict=False)
     if _as_module or _Path(_sys.argv[0]).stem == "fastws":
         _sys.exit(_sentence)
-    raise ImportError(_sentence) from error
+    raise ImportError(_sentence) from _error
 
 from fastws._codec import FrameParser, PreparedMessage, build_frame
 from fastws.app import FastWS

@@ -15,8 +15,9 @@ cdef class Liveness(Writer):
     cdef double last_heard
     cdef double ping_sent  # 0 while no keepalive PING is out
     cdef double ping_clock  # perf_counter() of the same moment, for its round trip
-    cdef bint ping_is_behind  # that PING is behind much that a slow peer has yet to take
+    cdef long long ping_ends_at  # progress() with which the PING is through; 0 if it is not behind data
     cdef long long taken_with_ping  # its progress() at the last look
+    cdef long long overhead  # what progress() counts beyond the bytes written: the work of TLS
     cdef bytes ping_payload
     cdef dict pings  # payload -> (future, time) of ping() calls; None before the first
     cdef double last_round_trip  # seconds; negative before the first PONG

@@ -26,6 +26,7 @@ cdef enum:
     ABNORMAL = 1006
     INTERNAL_ERROR = 1011
     BEHIND = 16384  # bytes not acknowledged by the peer's TCP from which a link counts as slow
+    AHEAD = 4  # times the ping's timeout that data in front of a PING may take in all
 
 cdef double NEVER = 1e9  # seconds
 cdef double TICK = 0.1  # seconds: what the wheel's clock may be behind
@@ -47,8 +48,8 @@ cdef class Liveness(Writer):
         self.opened_at = self.loop.time()
         self.last_heard = self.last_message = self.opened_at
         if self.limits.ping_interval is not None:
-            # Spread by 10 %, so that connections that came together are not pinged together.
-            wait = self.limits.ping_interval * (0.9 + 0.2 * random.random())
+            # Up to 10 % early, so that connections that came together are not pinged together.
+            wait = self.limits.ping_interval * (0.9 + 0.1 * random.random())
         for seconds in (
             self.limits.write_timeout, self.limits.idle_timeout, self.limits.max_lifetime
         ):
@@ -197,22 +198,31 @@ cdef class Liveness(Writer):
         if self.limits.ping_timeout is None:
             return interval
         self.ping_sent = now
-        self.ping_is_behind = self.is_behind()
-        if self.ping_is_behind:
-            self.taken_with_ping = self.progress()
+        self.ping_ends_at = 0
+        self.taken_with_ping = self.progress()
+        if self.is_behind():
+            # The transport below TLS holds bytes that nothing else tells of.
+            self.ping_ends_at = max(
+                self.taken_with_ping + self.outstanding(), <long long>self.written + self.overhead
+            )
+        else:
+            self.overhead = max(self.overhead, self.taken_with_ping - <long long>self.written)
         return self.limits.ping_timeout
 
     cdef bint _ping_is_under_way(self, double now) except -1:
         """Whether the PING is behind data that a slow peer goes on taking: then its time to
         answer has not begun."""
         cdef long long taken
-        if not self.ping_is_behind:
+        if self.ping_ends_at == 0:
             return False
         taken = self.progress()
-        if taken <= self.taken_with_ping:
+        if taken >= self.ping_ends_at:
+            # It has arrived: what the peer takes from here on is no sign of life.
+            self.ping_ends_at = 0
+        elif AHEAD * (taken - self.taken_with_ping) < self.ping_ends_at - taken:
+            # Even where nobody reads, the kernel finds room for a few bytes now and then.
             return False
         self.taken_with_ping = taken
-        self.ping_is_behind = self.is_behind()
         self.ping_sent = now
         return True
 

@@ -257,7 +257,7 @@ class Supervisor:
                 self._on_loss(slot, worker)
 
     def _on_leave(self, worker: WorkerProcess) -> None:
-        """Replace a worker that somebody else told to stop: it accepts no more, but may go on long."""
+        """Replace a worker that somebody else told to stop: it accepts no more, but may go on."""
         slot = self._slots[worker.index]
         if worker is slot.current:
             slot.current = None

@@ -56,13 +56,15 @@ async def echo(ws: WebSocket) -> None:
 def visit(
     handler: Callable[..., Coroutine[Any, Any, Any]],
     test: Callable[[TestWebSocket, AsyncTestClient], Coroutine[Any, Any, None]],
+    *,
+    patience: float = TIMEOUT,
     **options: Any,
 ) -> TestClient:
     """Run ``test`` with a connection to ``handler``; returns the client, closed."""
-    made = TestClient(application(handler), **{"timeout": TIMEOUT, **options})
+    made = TestClient(application(handler), timeout=TIMEOUT, **options)
 
     async def main() -> None:
-        async with made as client, client.connect("/") as ws:
+        async with made as client, client.connect("/", timeout=patience) as ws:
             await test(ws, client)
 
     run(main())
@@ -258,12 +260,12 @@ def test_a_receive_that_gets_nothing_tells_what_came_and_what_the_handler_does()
 
 
 @pytest.mark.parametrize("method", ["receive_bytes", "receive_json", "receive", "__anext__"])
-def test_every_receive_has_the_limit_of_its_client(method: str) -> None:
+def test_every_receive_has_a_limit(method: str) -> None:
     async def test(ws: TestWebSocket, client: AsyncTestClient) -> None:
         with pytest.raises(NotInTime, match=r"within 0\.02 s"):
             await getattr(ws, method)()
 
-    visit(echo, test, timeout=SHORT)
+    visit(echo, test, patience=SHORT)
 
 
 def test_a_connection_may_have_its_own_limit_or_none() -> None:
@@ -297,7 +299,7 @@ def test_a_ping_without_its_pong_is_told() -> None:
             await ws.ping()
         ws.resume_reads()
 
-    visit(echo, test, timeout=SHORT)
+    visit(echo, test, patience=SHORT)
 
 
 def test_a_handler_that_does_not_accept_is_told() -> None:
@@ -318,7 +320,7 @@ def test_a_close_that_is_not_answered_is_told() -> None:
         with pytest.raises(NotInTime, match=r"close\(\) was not answered within"):
             await ws.close()
 
-    visit(echo, test, timeout=SHORT)
+    visit(echo, test, patience=SHORT)
 
 
 # Failures of the application
@@ -756,7 +758,7 @@ def test_what_is_left_running_is_told() -> None:
     async def test(ws: TestWebSocket, client: AsyncTestClient) -> None:
         pass
 
-    leaks = visit(stays, test, timeout=SHORT).leaks
+    leaks = visit(stays, test).leaks
     assert len(leaks) == 2
     assert "The handler of / waits at" in leaks[0]
     assert "cancel_on_disconnect" in leaks[0]

@@ -134,13 +134,13 @@ def test_what_is_left_running_fails_the_test(tmp_path: Path) -> None:
         """
 @pytest.mark.parametrize("path", ["/stays", "/forgets"])
 def test_sync(fastws_client, path):
-    with fastws_client(app, timeout=0.1).websocket_connect(path):
+    with fastws_client(app).websocket_connect(path):
         pass
 
 
 def test_async(fastws_client):
     async def main():
-        async with fastws_client(app, timeout=0.1) as client, client.connect("/forgets"):
+        async with fastws_client(app) as client, client.connect("/forgets"):
             pass
 
     asyncio.run(main())

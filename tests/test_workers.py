@@ -401,7 +401,8 @@ def files(pid: int) -> set[str]:
     return found
 
 
-def test_workers_end_when_their_supervisor_is_killed() -> None:
+@pytest.mark.parametrize("listening", ["tcp", "unix"])
+def test_workers_end_when_their_supervisor_is_killed(listening: str, tmp_path: Path) -> None:
     async def main(server: Process) -> None:
         async with websockets(server, 10) as sockets:
             server.process.kill()
@@ -410,7 +411,7 @@ def test_workers_end_when_their_supervisor_is_killed() -> None:
                 assert (opcode, payload[:2]) == (8, b"\x03\xf4")
                 await each.send(frame(payload, opcode=8))
 
-    with Process("tests.processes:app", *TWO) as server:
+    with Process.over(listening, tmp_path, *TWO) as server:
         run(main(server))
         server.wait_for_silence()
     assert server.output.count("the supervisor has ended without a word: stopping") == 2
@@ -533,7 +534,7 @@ def test_one_scrape_shows_the_sums_of_all_workers(tmp_path: Path) -> None:
             for each in sockets:
                 assert (await each.frame())[0] == 8
                 await each.send(frame(b"\x03\xf4", opcode=8))
-                await each.rest()
+                await each.close()
             await server.line("ended with status 0: it has made room", count=2)
         figures = await scrape_until(server, "fastws_connections", 0)
         assert figures["fastws_connections_opened_total"] == 20
@@ -644,6 +645,7 @@ def test_told_to_stop_while_it_replaces_it_stops(tmp_path: Path) -> None:
             for each in sockets:
                 assert (await each.frame())[1][:2] == b"\x03\xf4"
                 await each.send(frame(b"\x03\xf4", opcode=8))
+                await each.close()
             assert await server.ended() == 0
 
     write(tmp_path, "from tests.processes import app\n")

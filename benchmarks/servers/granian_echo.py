@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import orjson
 from granian import Granian
-from granian.rsgi import Scope, WebsocketMessageType, WebsocketProtocol, WebsocketTransport
+from granian.rsgi import Scope, WebsocketMessageType, WebsocketProtocol
 
 from benchmarks.servers.arguments import BACKLOG, announce_ready, arguments
 
@@ -18,7 +19,7 @@ class Application:
     """RSGI, Granian's own interface."""
 
     def __init__(self) -> None:
-        self.receivers: set[WebsocketTransport] = set()
+        self.receivers: set[Any] = set()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         announce_ready()

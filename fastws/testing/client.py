@@ -201,7 +201,7 @@ class AsyncTestClient:
             urlsplit(url).path, exchange, self._settings.client, (address.host, address.port)
         )
         try:
-            await site.clock.within(patience, exchange.finish())
+            await site.clock.within(self._settings.timeout, exchange.finish())
         except HandshakeRefused as refusal:
             if self._settings.raise_server_exceptions:
                 visit.raise_failure()
@@ -216,7 +216,8 @@ class AsyncTestClient:
             if self._settings.raise_server_exceptions:
                 visit.raise_failure()
             raise NotInTime(
-                f"{urlsplit(url).path} was neither accepted nor refused within {patience:g} s.\n"
+                f"{urlsplit(url).path} was neither accepted nor refused within "
+                f"{self._settings.timeout:g} s.\n"
                 f"{visit.handler_state}"
             ) from None
         except BaseException:

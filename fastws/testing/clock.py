@@ -117,9 +117,10 @@ class Clock:
                 "run the test on asyncio's own loop or on uvloop"
             )
         await self.settle()
-        target = self._offset + seconds
+        # What all of this takes in real time is a part of it.
+        end = self._now() + seconds
         try:
-            while (timer := self._next()) and timer.when() <= self._loop_time() + target:
+            while (timer := self._next()) and timer.when() <= end:
                 self._offset = max(self._offset, timer.when() - self._loop_time())
                 before = self._activity
                 timer.go_off()
@@ -127,7 +128,7 @@ class Clock:
                 # Ten times a second the server's wheel turns, mostly for nothing.
                 if not timer.is_wheel or self._activity != before:
                     await self.settle()
-            self._offset = max(self._offset, target)
+            self._offset = max(self._offset, end - self._loop_time())
         finally:
             # What is still to come is due so much earlier by the loop's own clock.
             for _, _, timer in self._timers:

@@ -289,13 +289,6 @@ class MemoryTransport(asyncio.Transport):
         self.peer._send()
 
 
-class _NoSocket:
-    """In the place of a socket, for who asks the kernel about it: one that is closed."""
-
-    def fileno(self) -> int:
-        return -1
-
-
 def transport_pair(
     loop: asyncio.AbstractEventLoop,
     context: Context,
@@ -312,8 +305,7 @@ def transport_pair(
         client: the address of the client's end.
         server: that of the server's.
     """
-    names = {"socket": _NoSocket()}
-    here = MemoryTransport(loop, context, stir, {**names, "sockname": client, "peername": server})
-    there = MemoryTransport(loop, context, stir, {**names, "sockname": server, "peername": client})
+    here = MemoryTransport(loop, context, stir, {"sockname": client, "peername": server})
+    there = MemoryTransport(loop, context, stir, {"sockname": server, "peername": client})
     here.peer, there.peer = there, here
     return here, there

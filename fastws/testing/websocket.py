@@ -218,7 +218,7 @@ class TestWebSocket(Channel, Iterating):
         else:
             transport.unstall()
             try:
-                await site.clock.within(self._patience, super().close())
+                await site.clock.within(client._settings.timeout, super().close())
             except TimeoutError:
                 # A handler that still has messages to answer, or that has sent EOF.
                 self._link.abort()

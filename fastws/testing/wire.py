@@ -162,15 +162,12 @@ def waits_at(task: asyncio.Task[Any]) -> str:
 def _frames(waiting: Any) -> Iterable[FrameType]:
     """The frames of a coroutine and of those that it awaits, the outermost first."""
     while waiting is not None:
-        for kind in ("cr", "gi", "ag"):
-            frame = getattr(waiting, f"{kind}_frame", None)
-            if frame is not None:
-                yield frame
-                following = "gi_yieldfrom" if kind == "gi" else f"{kind}_await"
-                waiting = getattr(waiting, following, None)
-                break
-        else:
+        kind = "gi" if hasattr(waiting, "gi_frame") else "cr"
+        frame = getattr(waiting, f"{kind}_frame", None)
+        if frame is None:
             return
+        yield frame
+        waiting = waiting.gi_yieldfrom if kind == "gi" else waiting.cr_await
 
 
 def _is_library(path: str) -> bool:

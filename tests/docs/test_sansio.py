@@ -539,5 +539,5 @@ def test_as_programs(program: str) -> None:
             assert peer.frame() == closing(1012)
             peer.send(frame(CLOSE, close_payload(1012)))
             assert peer.frame() is None
-        assert server.stop() == 0
+        assert server.process.wait(2 * TIMEOUT) == 0
     assert server.output == ""

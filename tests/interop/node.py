@@ -1,4 +1,4 @@
-"""node's ``ws``, installed once below ``build/``."""
+"""Packages of node, each installed once below ``build/``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ import pytest
 
 from tests.support import ROOT
 
-__all__ = ["node_with_ws"]
+__all__ = ["node_with", "node_with_ws"]
 
-VERSION = "8"
-INSTALLED = ROOT / "build" / "node"
 INSTALL_TIMEOUT = 300.0
 
 
-@cache
 def node_with_ws() -> tuple[str, dict[str, str]]:
-    """The node program, and the environment in which it finds ``ws``.
+    """As :func:`node_with`, for the WebSocket client and server ``ws``."""
+    return node_with("ws", "8", ROOT / "build" / "node")
+
+
+@cache
+def node_with(package: str, version: str, folder: Path) -> tuple[str, dict[str, str]]:
+    """The node program, and the environment in which it finds a package.
 
     Where node or npm is missing the test is skipped; on CI, which has both, it fails.
+
+    Parameters:
+        folder: where to install it; npm would remove another package that it finds there.
     """
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
@@ -32,19 +38,19 @@ def node_with_ws() -> tuple[str, dict[str, str]]:
         if os.environ.get("CI"):
             pytest.fail(sentence)
         pytest.skip(sentence)
-    INSTALLED.mkdir(parents=True, exist_ok=True)
-    with (INSTALLED / ".lock").open("w") as lock:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
         # Several processes of tests may come here at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (INSTALLED / "node_modules" / "ws" / "package.json").exists():
-            install(npm, INSTALLED)
-    return node, {**os.environ, "NODE_PATH": str(INSTALLED / "node_modules")}
+        if not (folder / "node_modules" / package / "package.json").exists():
+            install(npm, folder, f"{package}@{version}")
+    return node, {**os.environ, "NODE_PATH": str(folder / "node_modules")}
 
 
-def install(npm: str, directory: Path) -> None:
-    command = [npm, "install", "--no-save", "--no-audit", "--no-fund", f"ws@{VERSION}"]
+def install(npm: str, folder: Path, package: str) -> None:
+    command = [npm, "install", "--no-save", "--no-audit", "--no-fund", package]
     done = subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, timeout=INSTALL_TIMEOUT
+        command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT
     )
     if done.returncode != 0:
-        pytest.fail(f"npm could not install ws:\n{done.stdout}{done.stderr}")
+        pytest.fail(f"npm could not install {package}:\n{done.stdout}{done.stderr}")

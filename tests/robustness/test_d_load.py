@@ -464,6 +464,8 @@ def test_d07_a_pong_late_behind_a_large_message_that_is_sent() -> None:
     # The peer reads all the time, but slowly: the PING is behind megabytes that it has yet to see.
     content = bytes(6 * MIB)
     begin = asyncio.Event()
+    # What the proxy and the kernel hold, and a busy machine, are in the time of the answer.
+    options = {**KEEPALIVE, "ws_ping_timeout": 3 * INTERVAL}
 
     async def handler(ws: WebSocket) -> None:
         await begin.wait()
@@ -471,9 +473,9 @@ def test_d07_a_pong_late_behind_a_large_message_that_is_sent() -> None:
         await echo(ws)
 
     async def main() -> None:
-        slow = Faults(bandwidth=len(content) / (6 * INTERVAL), buffer=64 * KIB)
+        slow = Faults(bandwidth=len(content) / (8 * INTERVAL), buffer=64 * KIB)
         watched = Watched(handler)
-        async with serving(watched.app, **KEEPALIVE) as server:
+        async with serving(watched.app, **options) as server:
             async with faulty(server.addresses[0], to_client=slow) as proxy:
                 async with dial(proxy.address, receive_buffer=64 * KIB) as peer:
                     begin.set()
@@ -516,7 +518,7 @@ def test_d08_a_half_open_peer_is_gone_in_time(work: str) -> None:
                     await empty(server)
                     took = loop.time() - begun
                     # An interval may be 10 % longer, and a turn of the loop late.
-                    assert took < 1.1 * interval + timeout + 2 * TICK + TIMEOUT / 10
+                    assert took < interval + timeout + 2 * TICK + TIMEOUT / 10
                     error = await watched.outcome()
                     assert isinstance(error, WebSocketDisconnect)
                     assert error.code == 1011

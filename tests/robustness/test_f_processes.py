@@ -156,7 +156,10 @@ def newest(server: Process) -> int:
     return int(lines[-1].partition("(process ")[2].partition(")")[0])
 
 
-def test_f4_a_crash_loop_is_slowed_down_and_the_others_serve_for_the_missing() -> None:
+@pytest.mark.parametrize("listening", ["tcp", "unix"])
+def test_f4_a_crash_loop_is_slowed_down_and_the_others_serve_for_the_missing(
+    listening: str, tmp_path: Path
+) -> None:
     async def main(server: Process) -> None:
         os.kill(newest(server), signal.SIGKILL)
         await server.line("was ended by SIGKILL: another starts now")
@@ -173,7 +176,7 @@ def test_f4_a_crash_loop_is_slowed_down_and_the_others_serve_for_the_missing() -
         os.kill(newest(server), signal.SIGKILL)
         await server.line("another starts in 2 s, for 3 have ended in a row")
 
-    with Process("tests.processes:app", "--workers", "4") as server:
+    with Process.over(listening, tmp_path, "--workers", "4") as server:
         run(main(server))
 
 
