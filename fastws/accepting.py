@@ -137,12 +137,13 @@ class Acceptor:
     async def _listen(self) -> None:
         try:
             for listening in self._sockets:
-                if isinstance(self._loop, asyncio.SelectorEventLoop) or isinstance(
-                    listening, AcceptQueue
-                ):
-                    self._poll(listening)
-                else:
+                # A server of uvloop for a Unix socket would remove the file as it closes, which a
+                # pause, or another process with the socket, does not mean.
+                on_port = listening.family in (socket.AF_INET, socket.AF_INET6)
+                if on_port and not isinstance(self._loop, asyncio.SelectorEventLoop):
                     self._servers.append(await self._serve(listening))
+                else:
+                    self._poll(listening)
         except BaseException:
             self._stop()
             raise
@@ -151,13 +152,9 @@ class Acceptor:
         # The server closes what it is given, which a pause must not: so it gets a duplicate.
         duplicate = socket.socket(fileno=os.dup(listening.fileno()))
         duplicate.setblocking(False)
-        create: Callable[..., Any] = self._loop.create_server
-        if listening.family == getattr(socket, "AF_UNIX", None):
-            create = self._loop.create_unix_server
-        server: asyncio.AbstractServer = await create(
+        return await self._loop.create_server(
             self._protocol_factory, sock=duplicate, backlog=self._backlog
         )
-        return server
 
     def _poll(self, listening: socket.socket) -> None:
         listening.listen(self._backlog)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -33,10 +34,10 @@ def work(fd: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     os.set_inheritable(fd, False)
-    pipe = Pipe(socket.socket(fileno=fd))
-    handed = HandOver.receive(pipe)
-    if handed is not None:
-        sys.exit(_Worker(handed, pipe).run())
+    with contextlib.closing(Pipe(socket.socket(fileno=fd))) as pipe:
+        handed = HandOver.receive(pipe)
+        if handed is not None:
+            sys.exit(_Worker(handed, pipe).run())
 
 
 class _Worker:
