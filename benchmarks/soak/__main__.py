@@ -59,7 +59,9 @@ class Record:
             return 0.0
         mean_time, mean_value = sum(times) / len(times), sum(values) / len(values)
         spread = sum((t - mean_time) ** 2 for t in times)
-        rise: float = sum((t - mean_time) * (v - mean_value) for t, v in zip(times, values, strict=True))
+        rise: float = sum(
+            (t - mean_time) * (v - mean_value) for t, v in zip(times, values, strict=True)
+        )
         slope: float = 3600 * rise / spread
         return slope
 
