@@ -35,8 +35,8 @@ RECOVERED = 10.0
 back."""
 
 ACCEPTED_AT_ONCE = 8
-"""Connections that are accepted in one step of the loop. Each is checked some steps later, which
-must not cost more than the reserve."""
+"""Connections that are accepted in one step of the loop before it is checked how many descriptors
+are left; not more than the reserve."""
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept(2) fails with while descriptors, or memory for them, are missing."""
@@ -167,7 +167,7 @@ class Acceptor:
             try:
                 link, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                break
             except OSError as error:
                 if error.errno not in SHORTAGES:
                     raise
@@ -179,6 +179,8 @@ class Acceptor:
             )
             self._made.add(made)
             made.add_done_callback(self._made.discard)
+        # Now: the next ones are accepted before the loop has told about these.
+        self.check()
 
     def _stop(self) -> None:
         for server in self._servers:

@@ -50,11 +50,9 @@ class _Worker:
         self._fds = {fd for group in handed.groups for fd in group}
         for fd in self._fds:
             os.set_inheritable(fd, False)
+        self._sockets = self._duplicates(handed.index)
         self._server = Server(
-            self._config,
-            on_ready=self._ready,
-            sockets=self._duplicates(handed.index),
-            stop_signals=(),
+            self._config, on_ready=self._ready, sockets=self._sockets, stop_signals=()
         )
         self._serving: asyncio.Task[None] | None = None
         self._stopping = False
@@ -73,6 +71,9 @@ class _Worker:
         except Exception as error:
             Failure.of(error).report(self._pipe)
             return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
+        finally:
+            for each in self._sockets:  # The server has closed them, if it came so far.
+                each.close()
         return 0
 
     async def _serve(self) -> None:

@@ -22,7 +22,7 @@ OF_INTEGRATIONS = {"_asgi_channel"}
 
 TARGETS = {
     *{"build", "run", "test", "test-browser", "lint", "types", "debug", "asan", "coverage"},
-    *{"autobahn", "bench", "soak", "dist", "clean"},
+    *{"autobahn", "bench", "bench-peers", "bench-instructions", "soak", "dist", "clean"},
 }
 
 

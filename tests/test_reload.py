@@ -125,6 +125,7 @@ def test_where_lines_are_json_all_of_them_are(tmp_path: Path) -> None:
     with Process("served:app", *options, cwd=tmp_path, first="Watching") as server:
         run(main(server))
         assert server.stop(signal.SIGINT) == 0
+    assert all(line.startswith("{") for line in server.output.splitlines()), server.output
     messages = [json.loads(line)["message"] for line in server.output.splitlines()]
     (failure,) = [each for each in messages if "importing 'served' failed" in each]
     assert "Traceback (most recent call last)" in failure

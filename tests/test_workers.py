@@ -178,6 +178,7 @@ def test_the_screen_is_a_line_of_json_where_lines_are() -> None:
     options = ("--log-format", "json", "--no-access-log")
     with Process("tests.processes:app", *TWO, *options) as server:
         pass
+    assert all(line.startswith("{") for line in server.output.splitlines()), server.output
     messages = [json.loads(line)["message"] for line in server.output.splitlines()]
     (screen,) = [each for each in messages if each.startswith("fastws is serving\n")]
     assert f"  http://127.0.0.1:{server.port}\n" in screen

@@ -1,0 +1,265 @@
+"""The benchmarks measure what they say. How fast anything is, is theirs to find out, not ours."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import instructions, micro, report
+from benchmarks.bench import ECHO, baseline_of, choose_cores, parse_options
+from benchmarks.contenders import FASTWS, SEND_LOOP, SERVERS, TCP_ECHO
+from benchmarks.goals import GOALS, goals_table
+from benchmarks.plots import PLOTS, bars
+from benchmarks.report import Compared, Spread
+from benchmarks.running import (
+    HERE,
+    BenchmarkError,
+    RunningServer,
+    Sample,
+    Server,
+    Workload,
+    build_load,
+    measure_idle_memory,
+    run_load,
+    running,
+)
+from benchmarks.workloads import IDLE, WORKLOADS
+
+pytestmark = [
+    pytest.mark.measures,
+    pytest.mark.skipif(sys.platform != "linux", reason="the load generator needs epoll"),
+]
+
+SECONDS = 0.05
+CORES = choose_cores(0)
+
+
+@pytest.fixture(scope="module")
+def load() -> Path:
+    return build_load()
+
+
+@pytest.fixture(scope="module")
+def fastws_server() -> Iterator[RunningServer]:
+    with running(FASTWS, CORES, compression="dedicated") as server:
+        yield server
+
+
+def few(workload: Workload) -> Workload:
+    return replace(workload, connections=min(workload.connections, 20))
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.key)
+def test_the_load_accepts_every_reply_of_fastws(
+    load: Path, fastws_server: RunningServer, workload: Workload
+) -> None:
+    sample = run_load(load, fastws_server, few(workload), CORES, 0.0, SECONDS)
+    assert sample.messages > 0
+    assert sample.server_cpu_seconds > 0
+    assert 0 < sample.p50_us <= sample.p99_us
+
+
+@pytest.mark.parametrize("baseline", [TCP_ECHO, SEND_LOOP], ids=lambda server: server.name)
+def test_the_baselines_move_the_same_bytes(load: Path, baseline: Server) -> None:
+    with running(baseline, CORES) as server:
+        for workload in WORKLOADS:
+            if baseline_of(workload) is baseline:
+                assert run_load(load, server, few(workload), CORES, 0.0, SECONDS).messages > 0
+
+
+@pytest.mark.parametrize(
+    ("workload", "sentence"),
+    [
+        (Workload("", "", 2, 1, 64, path="/receive"), "closed a connection with code 1000"),
+        (
+            Workload("", "", 2, 1, 64, path="/nowhere"),
+            "refused the opening handshake: HTTP/1.1 404",
+        ),
+        # A handler of text that gets binary, and one of JSON that gets other text.
+        (Workload("", "", 2, 1, 64, payload="binary"), "closed a connection with code 1003"),
+        (Workload("", "", 2, 1, 64, path="/json"), "closed a connection with code"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.path,
+)
+def test_a_wrong_answer_is_a_failure_and_no_figure(
+    load: Path, fastws_server: RunningServer, workload: Workload, sentence: str
+) -> None:
+    with pytest.raises(BenchmarkError, match=sentence) as caught:
+        run_load(load, fastws_server, workload, CORES, 0.0, SECONDS)
+    assert caught.value.brief.startswith("fastws: ")
+    assert fastws_server.is_alive
+
+
+def test_a_server_that_agrees_on_no_compression_is_said_to(load: Path) -> None:
+    workload = next(workload for workload in WORKLOADS if workload.compression == "dedicated")
+    with running(FASTWS, CORES) as server, pytest.raises(BenchmarkError, match="no compression"):
+        run_load(load, server, few(workload), CORES, 0.0, SECONDS)
+
+
+def test_a_server_that_does_not_start_says_why() -> None:
+    missing = replace(FASTWS, module="no_such_server")
+    with pytest.raises(
+        BenchmarkError, match="fastws: ended with status 1: does not start"
+    ) as caught:
+        RunningServer(missing, CORES)
+    assert "no_such_server" in str(caught.value)
+
+
+def test_idle_connections_are_counted_one_by_one(load: Path) -> None:
+    memory = measure_idle_memory(load, FASTWS, 50, CORES, compression="dedicated")
+    assert memory.exchanged >= memory.opened >= 0
+
+
+# ---------------------------------------------------------------------------- what is declared
+
+
+def test_every_server_has_its_module_and_pinned_packages() -> None:
+    text = (HERE / "peers.txt").read_text(encoding="utf-8")
+    pinned = {name.lower() for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+    pinned |= set(re.findall(r"^# npm: ([\w.-]+)@", text, re.MULTILINE))
+    for server in SERVERS.values():
+        suffix = {"python": "py", "node": "js", "c": "c"}[server.program]
+        assert (HERE / "servers" / f"{server.module}.{suffix}").exists(), server.name
+        unpinned = {package.lower() for package in server.packages} - pinned - {"fastws"}
+        assert not unpinned, server.name
+
+
+def test_what_is_declared_refers_to_what_is_there() -> None:
+    keys = [workload.key for workload in (*WORKLOADS, *IDLE)]
+    assert len(set(keys)) == len(keys)
+    assert {plot.key for plot in PLOTS} <= set(keys)
+    assert [workload.key for workload, _ in ECHO] == ["echo-64-1", "echo-64-16"]
+
+
+def test_only_takes_patterns_that_name_something(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse_options(["--only", "echo-64*", "fastws"]).only == ["echo-64*", "fastws"]
+    with pytest.raises(SystemExit):
+        parse_options(["--only", "nothing"])
+    assert "--only nothing names none of" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------- reporting
+
+
+def sample(cpu: float, rate: float = 1000.0) -> Sample:
+    """One second, `cpu` µs a message."""
+    messages = int(rate)
+    return Sample(messages, 1.0, rate, 10.0, 20.0, cpu * messages / 1e6, 0.0, 0.5)
+
+
+def rows(**ratios: float) -> report.Rows:
+    measured = {
+        name: report.server_figures([Compared.between(sample(2), sample(2 * ratio), sample(2))])
+        for name, ratio in ratios.items()
+    }
+    return {"tcp": report.sample_figures([sample(2)])} | measured
+
+
+def test_a_ratio_is_to_the_baseline_on_both_sides() -> None:
+    pair = Compared.between(sample(1, 1000), sample(3, 1000), sample(2, 3000))
+    assert pair.cpu_ratio == pytest.approx(2.0)
+    assert pair.throughput_ratio == pytest.approx(0.5)
+
+
+def test_a_table_has_the_cheapest_first_and_failures_last() -> None:
+    workload, _ = ECHO[0]
+    servers = {server.name: server for server in (TCP_ECHO, *SERVERS.values())}
+    lines = report.workload_table(
+        workload,
+        rows(websockets=3.0, fastws=1.1),
+        TCP_ECHO,
+        servers,
+        {"socketify": ["socketify: crashed with SIGSEGV: x"], "websockets": ["websockets: y"]},
+    )
+    order = [line.split(" | ")[0].strip("| ") for line in lines if line.startswith("| ")]
+    assert order == [
+        "server",
+        TCP_ECHO.title,
+        FASTWS.title,
+        "websockets",
+        SERVERS["socketify"].title,
+    ]
+    assert any("crashed with SIGSEGV" in line for line in lines)
+    assert "- websockets failed in 1 round(s): y." in lines
+
+
+def test_goals_that_were_not_measured_are_left_out() -> None:
+    results = {"json-1k": rows(fastws=2.0, aiohttp=5.0, picows=1.0)}
+    # picows has callbacks, so the best peer with coroutines is aiohttp.
+    (line,) = [line for line in goals_table(results) if line.startswith("| JSON")]
+    assert line.endswith("| 0.40 | ≤ 0.50: met |")
+    assert goals_table({}) == []
+    assert len({goal.title for goal in GOALS}) == len(GOALS)
+
+
+def test_a_plot_has_the_best_first() -> None:
+    plot = next(plot for plot in PLOTS if plot.name == "echo")
+    spread = {"median": 1.2, "lowest": 1.1, "highest": 1.3}
+    results = {
+        "echo-64-1": {
+            "tcp": {"cpu_us": spread},
+            "websockets": {"cpu_ratio": {**spread, "median": 3.0}},
+            "fastws": {"cpu_ratio": spread},
+        }
+    }
+    assert bars(plot, results) == [("tcp", 1.0), ("fastws", 1.2), ("websockets", 3.0)]
+
+
+def test_a_spread_shows_its_range_only_where_there_is_one() -> None:
+    assert Spread.of([1.0, 3.0, 2.0]).show() == "2.00 (1.00–3.00)"
+    assert Spread.of([1.0]).show(1) == "1.0"
+
+
+# ---------------------------------------------------------------------------- the codec, callgrind
+
+
+def test_the_codec_is_measured_in_every_part() -> None:
+    figures = micro.frames(1) + micro.compression(1)
+    assert all(figure.nanoseconds > 0 for figure in figures)
+    assert {"read a frame, text", "build a frame, binary", "compress JSON, shared"} <= {
+        figure.name for figure in figures
+    }
+
+
+def test_the_counted_workloads_echo_whole_messages(tmp_path: Path) -> None:
+    marks = tmp_path / "marks.c"
+    marks.write_text("void start(void) {}\nvoid stop(const char *name) { (void)name; }\n")
+    library = tmp_path / "marks.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, marks], check=True)
+    # In a process of its own: it turns garbage collection off and on.
+    command = [sys.executable, "-m", "benchmarks.instructions", "--echo", str(library)]
+    subprocess.run(command, check=True, cwd=HERE.parent)
+
+
+@pytest.mark.parametrize(
+    ("counted", "sound", "said"),
+    [(102.9, True, "+2.9%"), (103.1, False, "too much"), (90.0, True, "record it")],
+)
+def test_counts_may_be_three_percent_above_what_is_committed(
+    counted: float, sound: bool, said: str
+) -> None:
+    lines, verdict = instructions.compare({"echo": 100.0}, {"echo": counted})
+    assert verdict is sound
+    assert said in lines[0]
+
+
+def test_another_environment_is_named_and_not_compared() -> None:
+    records = [{"environment": {"libc": "glibc 2.36", "cpu": "avx2"}, "instructions": {"echo": 1}}]
+    here = {"libc": "glibc 2.41", "cpu": "avx2"}
+    assert instructions.find(records, here) is None
+    assert instructions.differences(records, here) == [
+        "libc: 'glibc 2.36' there, 'glibc 2.41' here"
+    ]
+
+
+def test_committed_counts_are_of_workloads_that_there_are() -> None:
+    for record in json.loads(instructions.COMMITTED.read_text(encoding="utf-8")):
+        assert record["instructions"].keys() <= instructions.WORKLOADS.keys()
+        assert record["environment"].keys() == instructions.environment().keys()
