@@ -27,7 +27,7 @@ CHECKED := $(wildcard fastws tests examples docs benchmarks autobahn tools setup
 .PHONY: help build run test test-browser lint types debug asan coverage autobahn bench bench-peers bench-instructions soak dist clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  PYTHON=python3.12 chooses the interpreter of a new .venv; HOST= and PORT= are those of run;'
 	@echo '  ARGS="..." goes to the program that a target runs; PARALLEL=4 runs tests in so many processes.'

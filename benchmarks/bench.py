@@ -26,6 +26,7 @@ from benchmarks.running import (
     PEERS_PYTHON,
     BenchmarkError,
     Cores,
+    IdleMemory,
     RunningServer,
     Sample,
     Server,
@@ -41,13 +42,13 @@ ECHO = (
     (BY_KEY["echo-64-1"], report.Target("cpu_ratio", 1.10, at_most=True)),
     (BY_KEY["echo-64-16"], report.Target("throughput_ratio", 0.75, at_most=False)),
 )
-BETWEEN_BASELINES = 2
+BETWEEN_BASELINES = 3
 """Servers measured one after the other before the baseline has its turn again."""
 
 # For the estimate of a whole run. Starting, connecting and closing, in seconds.
 _AROUND_A_RUN = 0.15
 _START = 0.8
-_IDLE = {5_000: 6.0, 20_000: 14.0}
+_IDLE = {5_000: 3.0, 20_000: 7.0}
 
 
 class Options(argparse.Namespace):
@@ -57,7 +58,7 @@ class Options(argparse.Namespace):
     nice: int
     peers: bool
     quick: bool
-    list: bool
+    show: bool
     only: list[str]
     output: Path
 
@@ -69,8 +70,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     )
     add = parser.add_argument
     add("--rounds", type=int, default=3, help="repetitions of every run (%(default)s)")
-    add("--seconds", type=float, help="measured window of a run (3; with --peers 0.6)")
-    add("--warmup", type=float, help="seconds before the window (0.5; with --peers 0.2)")
+    add("--seconds", type=float, help="measured window of a run (3; with --peers 0.5)")
+    add("--warmup", type=float, help="seconds before the window (0.5; with --peers 0.15)")
     add("--peers", action="store_true", help="every workload, and what `make bench-peers` installs")
     add(
         "--only",
@@ -79,7 +80,12 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         metavar="PATTERN",
         help="only the workloads and the servers of these names, as in 'echo-64*' fastws picows",
     )
-    add("--list", action="store_true", help="name workloads and servers, estimate the time, end")
+    add(
+        "--list",
+        action="store_true",
+        dest="show",
+        help="name workloads and servers, estimate the time, end",
+    )
     add("--quick", action="store_true", help="one short round into build/: does everything run?")
     add("--nice", type=int, default=0, help="of server and load; below 0 needs privileges")
     add("--output", type=Path, default=HERE, help="directory of RESULTS.md and results.json")
@@ -88,9 +94,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         options.rounds, options.output = 1, BUILD / "quick"
         options.seconds = options.seconds or 0.5
         options.warmup = 0.1
-    options.seconds = options.seconds or (0.6 if options.peers else 3.0)
+    options.seconds = options.seconds or (0.5 if options.peers else 3.0)
     if options.warmup is None:
-        options.warmup = 0.2 if options.peers else 0.5
+        options.warmup = 0.15 if options.peers else 0.5
     if options.rounds < 1 or options.seconds <= 0 or options.warmup < 0:
         parser.error("--rounds and --seconds must be above 0, --warmup at least 0")
     for pattern in options.only:
@@ -168,8 +174,8 @@ class Bench:
         self.cores = cores
         self.python = python
         self.servers = servers
-        self.failures: dict[str, dict[str, str]] = {}
-        """Sentences, by the key of the workload and the name of the server."""
+        self.failures: dict[str, dict[str, list[str]]] = {}
+        """Sentences, by the key of the workload and the name of the server; one a round."""
         self._processes: dict[tuple[Server, str], RunningServer] = {}
 
     @contextmanager
@@ -209,18 +215,28 @@ class Bench:
         return sample
 
     def _failed(self, key: str, server: Server, error: BenchmarkError) -> None:
-        self.failures.setdefault(key, {})[server.name] = error.brief
+        self.failures.setdefault(key, {}).setdefault(server.name, []).append(error.brief)
         print(f"FAILED {key} {error}", file=sys.stderr)
+
+    def _gave_up(self, key: str, server: Server) -> bool:
+        """The first failure may have been the machine's."""
+        return len(self.failures.get(key, {}).get(server.name, [])) > 1
 
     def _turns(self, key: str, turn: int) -> list[list[Server]]:
         """In each round others are neighbours of the baseline, and first."""
-        left = [server for server in self.servers if server.name not in self.failures.get(key, {})]
+        left = [server for server in self.servers if not self._gave_up(key, server)]
         shift = turn % len(left) if left else 0
         left = left[shift:] + left[:shift]
         return [left[i : i + BETWEEN_BASELINES] for i in range(0, len(left), BETWEEN_BASELINES)]
 
     def compare(self, workload: Workload, turn: int, rows: Measured) -> None:
-        """Run baseline, two servers, baseline, the next two, …: a slow spell hits both of a pair."""
+        """Run baseline, some servers, baseline, the next ones, …: a slow spell hits both."""
+        try:
+            self._compare(workload, turn, rows)
+        except BenchmarkError as error:
+            self._failed(workload.key, baseline_of(workload), error)
+
+    def _compare(self, workload: Workload, turn: int, rows: Measured) -> None:
         baseline = baseline_of(workload)
         before = self.run(baseline, workload)
         rows.baselines.append(before)
@@ -240,10 +256,10 @@ class Bench:
                 before = after
 
     def idle(self, idle: Idle) -> report.Rows:
-        runs: dict[str, list[report.IdleMemory]] = {}
+        runs: dict[str, list[IdleMemory]] = {}
         for _ in range(idle_rounds(self.options)):
             for server in (TCP_ECHO, *self.servers):
-                if server.name in self.failures.get(idle.key, {}):
+                if self._gave_up(idle.key, server):
                     continue
                 connections = 500 if self.options.quick else idle.connections
                 compression = "off" if server.raw else idle.compression
@@ -255,7 +271,8 @@ class Bench:
                     self._failed(idle.key, server, error)
                 else:
                     runs.setdefault(server.name, []).append(memory)
-                    print(f"{idle.key} {server.name}: {memory.opened / 1024:.2f} KB", file=sys.stderr)
+                    kilobytes = memory.opened / 1024
+                    print(f"{idle.key} {server.name}: {kilobytes:.2f} KB", file=sys.stderr)
         return {name: report.memory_figures(memories) for name, memories in runs.items()}
 
 
@@ -267,6 +284,8 @@ class Measured:
         self.compared: dict[str, list[report.Compared]] = {}
 
     def rows(self, baseline: Server) -> report.Rows:
+        if not self.compared:
+            return {}
         return {baseline.name: report.sample_figures(self.baselines)} | {
             name: report.server_figures(runs) for name, runs in self.compared.items()
         }
@@ -363,14 +382,14 @@ def main() -> int:
         keys = choose_keys(options)
         expected = estimate_seconds(options, keys, len(servers))
         print(f"about {expected / 60:.0f} minutes", file=sys.stderr)
-        if options.list:
+        if options.show:
             print("workloads:", *keys, "\nservers:", *(server.name for server in servers))
             return 0
         bench = Bench(options, build_load(), choose_cores(options.nice), python, servers)
         started = time.monotonic()
-        results = measure(bench, keys)
         codec = micro.measure(python, options.quick) if micro.KEY in keys else []
-    except BenchmarkError as error:  # a baseline failed, or nothing can be built
+        results = measure(bench, keys)
+    except BenchmarkError as error:  # nothing can be built or run
         print(error, file=sys.stderr)
         return 1
     needed = dict.fromkeys(package for server in servers for package in server.packages)

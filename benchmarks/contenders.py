@@ -70,7 +70,9 @@ PEERS = (
         variant="websockets-sansio",
         awaits=True,
     ),
-    Server("granian-rsgi", "Granian, RSGI", "granian_echo", ("granian",), variant="rsgi", awaits=True),
+    Server(
+        "granian-rsgi", "Granian, RSGI", "granian_echo", ("granian",), variant="rsgi", awaits=True
+    ),
     Server(
         "granian-asgi",
         "Granian, bare ASGI",

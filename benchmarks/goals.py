@@ -115,8 +115,15 @@ GOALS = (
         True,
         _own("idle-5k-deflate", "opened_kb"),
     ),
-    Goal("FastAPI, messages a CPU second, × without: 1 in flight", 1.6, False, _drop_in("echo-64-1")),
-    Goal("FastAPI, messages a CPU second, × without: 16 in flight", 2.5, False, _drop_in("echo-64-16")),
+    Goal(
+        "FastAPI, messages a CPU second, × without: 1 in flight", 1.6, False, _drop_in("echo-64-1")
+    ),
+    Goal(
+        "FastAPI, messages a CPU second, × without: 16 in flight",
+        2.5,
+        False,
+        _drop_in("echo-64-16"),
+    ),
 )
 
 

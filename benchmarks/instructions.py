@@ -2,8 +2,8 @@
 
 A count, unlike a time, is the same on a busy machine, so that a change that makes a message 3 %
 dearer is seen in that change. Valgrind's callgrind counts what a process executes while it echoes
-messages, once few and once many of them. The difference, divided by the messages, is free of
-start-up, imports and shutdown.
+messages; the process itself tells it where the counted part begins and ends (callgrind_marks.c), so
+that start-up, imports and the first messages are no part of it.
 
 The workload has no socket and no clock: client frames go to `data_received()` of a connection whose
 transport only counts, on asyncio's own loop, and a handler in Python echoes what they say.
@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -29,7 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.running import HERE, BenchmarkError
+from benchmarks.running import HERE, BenchmarkError, compile_program
 from fastws import FastWS, WebSocket, build_frame
 from fastws.codes import Opcode
 from fastws.config import Config
@@ -38,7 +40,7 @@ from fastws.hub import Hub
 
 COMMITTED = HERE / "instructions.json"
 TOLERANCE = 0.03
-FEW, MANY = 160, 1_760
+WARMUP, COUNTED = 320, 1_600
 MASK = b"\x0b\xad\xf0\x0d"
 
 WORKLOADS = {
@@ -141,8 +143,35 @@ def payload(kind: str, size: int) -> str | bytes:
     return ("The quick brown fox jumps over the lazy dog; " * size)[:size]
 
 
-async def echo(size: int, kind: str, batch: int, messages: int) -> None:
-    """Echo so many messages; raises RuntimeError when one does not come back whole."""
+class Marks:
+    """Where the counted part of one workload begins and ends."""
+
+    def __init__(self, library: ctypes.CDLL, workload: str) -> None:
+        self.start = library.start
+        self._stop = library.stop
+        self._name = workload.encode()
+
+    def stop(self) -> None:
+        self._stop(self._name)
+
+
+def echo_each(workloads: Sequence[str], library: str) -> None:
+    """What callgrind runs."""
+    loaded = ctypes.CDLL(library)
+    for workload in workloads:
+        asyncio.run(echo(*WORKLOADS[workload], Marks(loaded, workload)))
+
+
+async def steps_until(transport: Sink, written: int) -> None:
+    """No more steps of the loop than it takes: each would be counted."""
+    for _ in range(20):
+        if transport.written >= written:
+            return
+        await asyncio.sleep(0)
+
+
+async def echo(size: int, kind: str, batch: int, marks: Marks) -> None:
+    """Echo messages; raises RuntimeError when one does not come back whole."""
     loop = asyncio.get_running_loop()
     app = application()
     hub = Hub(Config(app, access_log=False, ws_ping_interval=None), app, loop)
@@ -151,24 +180,31 @@ async def echo(size: int, kind: str, batch: int, messages: int) -> None:
     http.connection_made(transport)
     path = "text" if kind == "utf8" else kind
     http.data_received(HANDSHAKE % path.encode())
-    while transport.written == 0:
-        await asyncio.sleep(0)
+    await steps_until(transport, 1)
     # Any: a compiled protocol need not derive from asyncio's.
     connection: Any = transport.protocol
     data = payload(kind, size)
     opcode = Opcode.BINARY if isinstance(data, bytes) else Opcode.TEXT
     chunk = build_frame(opcode, data, mask=MASK) * batch
     reply = len(build_frame(opcode, data)) * batch
-    for _ in range(messages // batch):
+
+    async def burst() -> None:
         due = transport.written + reply
         connection.data_received(chunk)
-        # A loop that only waits for the reply: a step that is not needed would be counted.
-        for _ in range(8):
-            await asyncio.sleep(0)
-            if transport.written >= due:
-                break
+        await steps_until(transport, due)
         if transport.written != due:
             raise RuntimeError(f"{transport.written - due + reply} bytes came back, not {reply}")
+
+    for _ in range(WARMUP // batch):
+        await burst()
+    # Collections at moments of their own would make the counts differ.
+    gc.collect()
+    gc.disable()
+    marks.start()
+    for _ in range(COUNTED // batch):
+        await burst()
+    marks.stop()
+    gc.enable()
     connection.connection_lost(None)
     await asyncio.sleep(0)
 
@@ -176,35 +212,39 @@ async def echo(size: int, kind: str, batch: int, messages: int) -> None:
 # ---------------------------------------------------------------------------- counting
 
 
-def count(many: str | None) -> int:
-    """Instructions of a process that echoes few messages of each workload, but many of this one.
+def count(workloads: Sequence[str]) -> dict[str, float]:
+    """Instructions for each message, by workload.
 
     Raises BenchmarkError when valgrind is missing or the process fails.
     """
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         raise BenchmarkError("Instruction counts need valgrind (the package of that name).")
+    marks = compile_program("callgrind_marks.so", ["callgrind_marks.c"], ["-shared", "-fPIC"])
     with tempfile.TemporaryDirectory() as folder:
         command = [valgrind, "--tool=callgrind", f"--callgrind-out-file={folder}/out"]
-        command += [sys.executable, "-m", "benchmarks.instructions", "--echo", many or "none"]
+        command += [sys.executable, "-m", "benchmarks.instructions"]
+        command += ["--echo", str(marks), "--only", *workloads]
         # Hashes, and with them the collisions in dictionaries, must be the same in every run. The
         # length of the environment moves the stack.
         environment = {"PATH": os.defpath, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
         done = subprocess.run(
             command, cwd=HERE.parent, env=environment, capture_output=True, text=True
         )
-    collected = re.search(r"Collected : (\d+)", done.stderr)
-    if done.returncode != 0 or collected is None:
-        raise BenchmarkError(f"{many} could not be counted:\n{done.stderr[-2000:]}")
-    return int(collected[1])
+        if done.returncode != 0:
+            raise BenchmarkError(f"The workloads could not be counted:\n{done.stderr[-2000:]}")
+        counted = dict(map(_read_dump, Path(folder).glob("out.*")))
+    return {workload: counted[workload] / COUNTED for workload in workloads}
 
 
-def count_each(workloads: Sequence[str]) -> dict[str, float]:
-    """Instructions for each message. One process has everything that is not a workload's own."""
-    # Whatever has to be compiled to bytecode is compiled now, and not counted.
-    subprocess.run([sys.executable, "-m", "benchmarks.instructions", "--help"], cwd=HERE.parent, stdout=subprocess.DEVNULL)
-    common = count(None)
-    return {workload: (count(workload) - common) / (MANY - FEW) for workload in workloads}
+def _read_dump(path: Path) -> tuple[str, int]:
+    """The workload and its instructions."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    name = re.search(r"^desc: Trigger: Client Request: (.*)$", text, re.MULTILINE)
+    total = re.search(r"^(?:summary|totals): (\d+)", text, re.MULTILINE)
+    if total is None:
+        raise BenchmarkError(f"Callgrind's {path.name} has no sum.")
+    return name[1] if name else "the end", int(total[1])
 
 
 def _first_line(*command: str) -> str:
@@ -311,15 +351,17 @@ def main() -> int:
         description="Instructions that an echoed message takes, compared with the committed ones.",
     )
     parser.add_argument("--record", action="store_true", help="commit to what is counted now")
-    parser.add_argument("--only", nargs="+", choices=WORKLOADS, metavar="WORKLOAD", help="only these")
+    parser.add_argument(
+        "--only", nargs="+", choices=WORKLOADS, metavar="WORKLOAD", help="only these"
+    )
     parser.add_argument("--echo", help=argparse.SUPPRESS)  # what callgrind runs
     options = parser.parse_args()
+    workloads = options.only or list(WORKLOADS)
     if options.echo:
-        for workload, (size, kind, batch) in WORKLOADS.items():
-            asyncio.run(echo(size, kind, batch, MANY if workload == options.echo else FEW))
+        echo_each(workloads, options.echo)
         return 0
     try:
-        counted = count_each(options.only or list(WORKLOADS))
+        counted = count(workloads)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ import timeit
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,16 @@ from benchmarks.report import Target
 from benchmarks.running import HERE, BenchmarkError, compile_program
 from fastws._codec import FrameParser, build_frame
 from fastws.codes import Opcode
-from fastws.deflate import Deflater, DeflateParameters, inflater_for
+from fastws.deflate import Deflater, Inflater
 from fastws.limits import DeflateOptions, Limits
 
 KEY = "codec"
-SECONDS = 40.0
+SECONDS = 20.0
 """About what all of it takes."""
 
 ROUNDS = 30
 QUICK_ROUNDS = 2
+ROUND_SECONDS = 0.005
 SIZES = (64, 1024, 65536)
 BATCH = 16
 MASKING_GOAL = Target("masking, 64 KiB: GB/s, × `memcpy`", 0.8, at_most=False)
@@ -75,9 +77,11 @@ def c_helpers(rounds: int) -> list[Figure]:
 def _nanoseconds(call: Callable[[], object], rounds: int) -> float:
     """The least time of a call: whatever else runs on the machine only adds to it."""
     timer = timeit.Timer(call)
-    number, took = timer.autorange()
-    number = max(1, int(number * 0.02 / took))
-    return min(timer.repeat(repeat=max(3, rounds // 3), number=number)) / number * 1e9
+    number = 1
+    while (took := timer.timeit(number)) < ROUND_SECONDS / 4:
+        number *= 2
+    number = max(1, int(number * ROUND_SECONDS / took))
+    return min(timer.repeat(repeat=rounds, number=number)) / number * 1e9
 
 
 def _text(size: int) -> str:
@@ -90,28 +94,33 @@ def _beyond_ascii(size: int) -> str:
     return encoded + "." * (size - len(encoded.encode()))
 
 
+def _messages(size: int) -> tuple[tuple[str, str | bytes, int], ...]:
+    return (
+        ("text", _text(size), Opcode.TEXT),
+        ("text beyond ASCII", _beyond_ascii(size), Opcode.TEXT),
+        ("binary", (bytes(range(256)) * (size // 256 + 1))[:size], Opcode.BINARY),
+    )
+
+
+def _reading(message: str | bytes, opcode: int, count: int, rounds: int) -> float:
+    """Nanoseconds a frame, so many of them in one read."""
+    parser = FrameParser(limits=Limits())
+    chunk = build_frame(opcode, message, mask=b"\x0b\xad\xf0\x0d") * count
+    if parser.feed(chunk) != [message] * count:
+        raise BenchmarkError(f"The parser did not read {count} message(s) of {len(message)}.")
+    return _nanoseconds(partial(parser.feed, chunk), rounds) / count
+
+
 def frames(rounds: int) -> list[Figure]:
     figures = []
-    limits = Limits()
     for size in SIZES:
-        messages: tuple[tuple[str, str | bytes, int], ...] = (
-            ("text", _text(size), Opcode.TEXT),
-            ("text beyond ASCII", _beyond_ascii(size), Opcode.TEXT),
-            ("binary", bytes(range(256)) * (size // 256 + 1), Opcode.BINARY),
-        )
-        for kind, data, opcode in messages:
-            message = data[:size] if isinstance(data, bytes) else data
-            frame = build_frame(opcode, message, mask=b"\x0b\xad\xf0\x0d")
-            parser = FrameParser(limits=limits)
-            for count in (1, BATCH) if size <= 1024 else (1,):
-                chunk = frame * count
-                expected = [message] * count
-                if parser.feed(chunk) != expected:
-                    raise BenchmarkError(f"The parser did not read {kind} of {size} bytes.")
-                taken = _nanoseconds(lambda: parser.feed(chunk), rounds) / count  # noqa: B023: called here
-                suffix = "" if count == 1 else f", {count} in a read"
-                figures.append(Figure(f"read a frame, {kind}{suffix}", size, taken))
-            taken = _nanoseconds(lambda: build_frame(opcode, message), rounds)  # noqa: B023: called here
+        for kind, message, opcode in _messages(size):
+            taken = _reading(message, opcode, 1, rounds)
+            figures.append(Figure(f"read a frame, {kind}", size, taken))
+            if size <= 1024:
+                taken = _reading(message, opcode, BATCH, rounds)
+                figures.append(Figure(f"read a frame, {kind}, {BATCH} in a read", size, taken))
+            taken = _nanoseconds(partial(build_frame, opcode, message), rounds)
             figures.append(Figure(f"build a frame, {kind}", size, taken))
     return figures
 
@@ -129,34 +138,32 @@ def compression(rounds: int) -> list[Figure]:
     """Through this package's Deflater and Inflater; then what the libraries alone take."""
     message = _order(1024)
     options = DeflateOptions()
-    figures = []
-    for mode, takeover in (("dedicated", True), ("shared", False)):
-        deflater = Deflater(options.window_bits, takeover, options.level, options.mem_level)
-        agreed = DeflateParameters(
-            server_no_context_takeover=not takeover,
-            client_no_context_takeover=not takeover,
-            server_max_window_bits=options.window_bits,
-            client_max_window_bits=options.window_bits,
-        )
-        # What a client that starts each message afresh sends can be inflated over and over again.
-        compressed = Deflater(options.window_bits, False, options.level, options.mem_level).compress(
-            message
-        )
-        inflater = inflater_for(agreed, client=False)
-
-        def inflate() -> bytes:
-            return inflater.inflate(compressed, 1 << 20) + inflater.finish(1 << 20)  # noqa: B023: called here
-
-        if inflate() != message:
-            raise BenchmarkError("The inflater did not restore the message.")
-        size = len(message)
-        taken = _nanoseconds(lambda: deflater.compress(message), rounds)  # noqa: B023: called here
-        figures.append(Figure(f"compress JSON, {mode}", size, taken))
-        taken = _nanoseconds(inflate, rounds)
-        figures.append(Figure(f"inflate JSON, {mode}", size, taken))
+    figures = _ours("dedicated", True, message, options, rounds)
+    figures += _ours("shared", False, message, options, rounds)
     for name in ("zlib", "zlib_ng.zlib_ng"):
         figures += _library(name, message, options, rounds)
     return figures
+
+
+def _ours(
+    mode: str, takeover: bool, message: bytes, options: DeflateOptions, rounds: int
+) -> list[Figure]:
+    deflater = Deflater(options.window_bits, takeover, options.level, options.mem_level)
+    inflater = Inflater(options.window_bits, takeover)
+    # What starts afresh can be inflated over and over again.
+    fresh = Deflater(options.window_bits, False, options.level, options.mem_level)
+    compressed = fresh.compress(message)
+
+    def inflate() -> bytes:
+        return inflater.inflate(compressed, 1 << 20) + inflater.finish(1 << 20)
+
+    if inflate() != message:
+        raise BenchmarkError("The inflater did not restore the message.")
+    taken = _nanoseconds(partial(deflater.compress, message), rounds)
+    return [
+        Figure(f"compress JSON, {mode}", len(message), taken),
+        Figure(f"inflate JSON, {mode}", len(message), _nanoseconds(inflate, rounds)),
+    ]
 
 
 def _library(name: str, message: bytes, options: DeflateOptions, rounds: int) -> list[Figure]:

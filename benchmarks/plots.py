@@ -4,6 +4,9 @@ One PNG and one SVG each, on a transparent background, in colours that can be re
 black.
 """
 
+# mypy: disable-error-code="import-not-found"
+# Only the peers' environment has matplotlib.
+
 from __future__ import annotations
 
 import argparse
@@ -139,10 +142,11 @@ def draw(plot: Plot, shown: Sequence[tuple[str, float]], save: Callable[[Any], N
     axes.invert_yaxis()
     if plot.logarithmic:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
     axes.bar_label(
         drawn, labels=[f"{value:,.{plot.digits}f}" for value in values], padding=3, color=INK
     )
-    axes.margins(x=0.1)
+    axes.margins(x=0.1, y=0.01)
     axes.set_title(plot.title, color=INK, loc="left", fontsize=12, fontweight="bold")
     axes.set_xlabel(plot.axis, color=INK)
     axes.tick_params(colors=INK, which="both", left=False)
@@ -152,6 +156,8 @@ def draw(plot: Plot, shown: Sequence[tuple[str, float]], save: Callable[[Any], N
     for label, (name, _) in zip(axes.get_yticklabels(), shown, strict=True):
         label.set_color(_colour(name) if _colour(name) != PEER else INK)
         label.set_fontweight("bold" if _colour(name) == OWN else "normal")
+    if plot.logarithmic:
+        axes.set_xlim(left=0.5)
     save(figure)
     pyplot.close(figure)
 

@@ -76,7 +76,10 @@ class Target:
 
 Figures = dict[str, Spread]
 Rows = dict[str, Figures]
-"""By the server's name, the baseline among them; a server that failed has none."""
+"""By the server's name, the baseline first; a server that failed has none."""
+
+Failures = Mapping[str, Sequence[str]]
+"""Sentences by the server's name, one for each round that failed."""
 
 
 def server_figures(runs: Sequence[Compared]) -> Figures:
@@ -114,6 +117,8 @@ def _percent(spread: Spread) -> str:
 
 def _by_cost(rows: Rows, figure: str) -> list[str]:
     """The baseline stays in front; the rest from the least to the most."""
+    if not rows:
+        return []
     first, *others = rows
     return [first, *sorted(others, key=lambda name: rows[name][figure].median)]
 
@@ -123,9 +128,9 @@ def workload_table(
     rows: Rows,
     baseline: Server,
     servers: Mapping[str, Server],
-    failures: Mapping[str, str],
+    failures: Failures,
 ) -> list[str]:
-    """Markdown lines of one workload; `failures` are sentences by the server's name."""
+    """Markdown lines of one workload."""
     plural = "deliveries" if workload.unit == "delivery" else f"{workload.unit}s"
     base = "TCP echo" if baseline.name == "tcp" else "`send()` loop"
     lines = [
@@ -150,17 +155,34 @@ def workload_table(
             _percent(figures["load_busy"]),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    for name, sentence in failures.items():
-        lines.append(f"| {servers[name].title} | {_cell(sentence)} |" + " |" * 7)
-    return [*lines, "", *_warnings(rows)]
+    lines += _failed_rows(rows, servers, failures, 9)
+    return [*lines, "", *_warnings(rows, servers, failures)]
 
 
-def _cell(sentence: str) -> str:
-    return sentence.partition(": ")[2].replace("|", "\\|")
+def _what(sentences: Sequence[str]) -> str:
+    """What happened, without the name of the server in front."""
+    return sentences[0].partition(": ")[2].replace("|", "\\|")
 
 
-def _warnings(rows: Rows) -> list[str]:
-    lines = []
+def _failed_rows(
+    rows: Rows, servers: Mapping[str, Server], failures: Failures, columns: int
+) -> list[str]:
+    """Of the servers that have no figure at all."""
+    return [
+        f"| {servers[name].title} | {_what(sentences)} |" + " |" * (columns - 2)
+        for name, sentences in failures.items()
+        if name not in rows
+    ]
+
+
+def _warnings(rows: Rows, servers: Mapping[str, Server], failures: Failures) -> list[str]:
+    lines = [
+        f"- {servers[name].title} failed in {len(sentences)} round(s): {_what(sentences)}."
+        for name, sentences in failures.items()
+        if name in rows
+    ]
+    if not rows:
+        return [*lines, ""] if lines else []
     saturated = [
         f"{name} ({_percent(figures['load_busy'])})"
         for name, figures in rows.items()
@@ -181,7 +203,7 @@ def _warnings(rows: Rows) -> list[str]:
 
 
 def memory_table(
-    idle: Idle, rows: Rows, servers: Mapping[str, Server], failures: Mapping[str, str]
+    idle: Idle, rows: Rows, servers: Mapping[str, Server], failures: Failures
 ) -> list[str]:
     """Markdown lines of the memory of idle connections; 1 KB is 1,024 bytes."""
     lines = [
@@ -196,9 +218,7 @@ def memory_table(
         ratio = "" if base is None else f"{opened.median / base['opened_kb'].median:.2f}"
         cells = [servers[name].title, opened.show(), ratio, rows[name]["exchanged_kb"].show()]
         lines.append(f"| {' | '.join(cells)} |")
-    for name, sentence in failures.items():
-        lines.append(f"| {servers[name].title} | {_cell(sentence)} | | |")
-    return [*lines, ""]
+    return [*lines, *_failed_rows(rows, servers, failures, 4), ""]
 
 
 # ---------------------------------------------------------------------------- the machine

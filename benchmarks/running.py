@@ -142,13 +142,16 @@ def compile_program(name: str, sources: Sequence[str], options: Sequence[str] = 
     compiler = os.environ.get("CC") or shutil.which("cc")
     if compiler is None:
         raise BenchmarkError("The load generator needs a C compiler: name one in CC.")
-    BUILD.mkdir(exist_ok=True)
+    BUILD.mkdir(parents=True, exist_ok=True)
     flags = ["-O3", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-    command = [*compiler.split(), *flags, "-o", str(binary)]
+    # Whoever else compiles or runs it at this moment never meets half a program.
+    unfinished = BUILD / f"{name}.{os.getpid()}"
+    command = [*compiler.split(), *flags, "-o", str(unfinished)]
     command += [str(HERE / source) for source in sources]
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     if done.returncode != 0:
         raise BenchmarkError(f"{name} does not compile:\n{done.stderr}")
+    unfinished.replace(binary)
     return binary
 
 
@@ -239,7 +242,8 @@ class RunningServer:
     ) -> None:
         self.server = server
         self.port = _free_port()
-        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115: closed by stop()
+        # stop() closes it.
+        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             _command(server, python, self.port, compression),
             cwd=HERE.parent,
@@ -287,10 +291,12 @@ class RunningServer:
 
     def stop(self) -> None:
         self._signal(signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once, with all its processes and whatever connections it has."""
         self._signal(signal.SIGKILL)
         self._process.wait()
         if self._process.stdout is not None:
@@ -310,10 +316,10 @@ class RunningServer:
         raise BenchmarkError("/proc/PID/smaps_rollup has no line Rss.")
 
     def settled_bytes(self) -> int:
-        """Return resident memory once three readings, 0.2 s apart, are the same (or after 4 s)."""
+        """Return resident memory once three readings, 0.1 s apart, are the same (or after 4 s)."""
         readings = [self.resident_bytes()]
-        while len(readings) < 20:
-            time.sleep(0.2)
+        while len(readings) < 40:
+            time.sleep(0.1)
             readings.append(self.resident_bytes())
             if readings[-3:].count(readings[-1]) == 3:
                 break
@@ -382,9 +388,15 @@ def run_load(
     return Sample(**{name: figures[name] for name in Sample.__dataclass_fields__})
 
 
-def _hold(
-    load: Path, target: RunningServer, connections: int, cores: Cores, compression: str, before: int
-) -> IdleMemory:
+@contextlib.contextmanager
+def _holding(
+    load: Path, target: RunningServer, connections: int, cores: Cores, compression: str
+) -> Iterator[Callable[[str, str], None]]:
+    """Hold so many connections for the length of the `with` block.
+
+    What is returned sends the load a line and waits for another; it raises BenchmarkError when that
+    does not come.
+    """
     process = subprocess.Popen(
         _load_command(load, "idle", target, connections, compression),
         stdin=subprocess.PIPE,
@@ -393,25 +405,24 @@ def _hold(
         text=True,
         preexec_fn=_bound_to(cores.load, cores.nice),
     )
-    assert process.stdin is not None
 
-    def await_line(wanted: str) -> None:
+    def exchange(said: str, wanted: str) -> None:
+        assert process.stdin is not None
         assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            process.stdin.write(said)
+            process.stdin.flush()
         if _read_line(process.stdout, LOAD_GRACE_SECONDS) != wanted:
             process.kill()
             raise _failure(target, process.communicate()[1])
 
-    with process:
-        await_line("open")
-        opened = target.settled_bytes()
-        process.stdin.write("exchange\n")
-        process.stdin.flush()
-        await_line("exchanged")
-        exchanged = target.settled_bytes()
-        errors = process.communicate()[1]
-    if process.returncode != 0:
-        raise _failure(target, errors)
-    return IdleMemory((opened - before) / connections, (exchanged - before) / connections)
+    try:
+        exchange("", "open")
+        yield exchange
+    finally:
+        process.kill()
+        # Unlike Popen's own `with`, this does not mind a broken pipe.
+        process.communicate()
 
 
 def measure_idle_memory(
@@ -426,7 +437,16 @@ def measure_idle_memory(
 
     Raises BenchmarkError like `run_load`.
     """
-    with running(server, cores, python, compression) as target:
+    target = RunningServer(server, cores, python, compression)
+    try:
         # First connections load modules and fill caches that no later one needs again.
-        _hold(load, target, 10, cores, compression, 0)
-        return _hold(load, target, connections, cores, compression, target.settled_bytes())
+        with _holding(load, target, 10, cores, compression) as exchange:
+            exchange("exchange\n", "exchanged")
+            before = target.settled_bytes()
+            with _holding(load, target, connections, cores, compression) as exchange:
+                opened = target.settled_bytes()
+                exchange("exchange\n", "exchanged")
+                exchanged = target.settled_bytes()
+    finally:
+        target.kill()
+    return IdleMemory((opened - before) / connections, (exchanged - before) / connections)

@@ -7,7 +7,8 @@ an opening handshake    ``CLIENT ID "WebSocket /path" STATUS``: 101, or that of 
 a refusal by the server ``CLIENT "GET /path" refused with STATUS: why``; it has no id yet
 one that was given up   ``CLIENT ID "WebSocket /path" left before it was answered``
 the end of a connection ``CLIENT ID "WebSocket /path" closed CODE after SECONDS s, in: MESSAGES
-                        messages, BYTES bytes, out: MESSAGES messages, BYTES bytes``
+                        messages, BYTES bytes, out: MESSAGES messages, BYTES bytes``, and
+                        ``: REASON`` if there is one
 ======================= ===========================================================================
 
 Each record carries the same as attributes, which are the fields of a JSON line: ``event``
@@ -105,19 +106,21 @@ def log_end(connection: Connection, now: float) -> None:
     """
     peer, path = peer_name(connection.client), printable(target_of(connection.head))
     duration = round(now - connection.opened_at, 3)
+    reason = printable(connection.close_reason or "")
     access_log.info(
         '%s %s "WebSocket %s" closed %s after %.3f s, in: %d messages, %d bytes, '
-        "out: %d messages, %d bytes",
+        "out: %d messages, %d bytes%s",
         *(peer, connection.id, path, connection.close_code, duration),
         *(connection.messages_received, connection.bytes_received),
         *(connection.messages_sent, connection.bytes_sent),
+        f": {reason}" if reason else "",
         extra={
             "event": "closed",
             "client": peer,
             "connection": connection.id,
             "path": path,
             "code": connection.close_code,
-            "reason": printable(connection.close_reason or ""),
+            "reason": reason,
             "duration": duration,
             "messages_received": connection.messages_received,
             "bytes_received": connection.bytes_received,

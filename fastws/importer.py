@@ -106,6 +106,8 @@ def _import(module_name: str, directory: str) -> Any:
 
 
 def _call(factory: Any, where: str) -> Any:
+    if isinstance(factory, FastWS):  # callable too, by a server that speaks ASGI
+        raise ApplicationError(f"{where} is the application itself: leave out --factory")
     if not callable(factory):
         raise ApplicationError(f"{where} is {_article(factory)}: --factory needs a function")
     try:

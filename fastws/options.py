@@ -104,6 +104,9 @@ class Option:
             return self.kind.parse(value)
         except (ValueError, TypeError, AttributeError):
             shown = value if isinstance(value, str) else repr(value)
+            if value and isinstance(value, tuple):
+                # Words of a command line, without Python's quotes.
+                shown = ", ".join(map(str, value))
             if self.kind.is_secret:
                 shown = "something else"
             elif not shown:

@@ -135,6 +135,7 @@ def _help_row(option: Option) -> tuple[str, str]:
     metavar = f"[{option.kind.metavar}]" if option.kind is SWITCH else option.kind.metavar
     name = f"--{option.name} {metavar}".rstrip()
     mark = " *" if option.per_route else ""
-    also = "".join(f"; also --{alias}" for alias in option.aliases)
+    others = (*(f"--{alias}" for alias in option.aliases), *option.variables)
+    also = "".join(f"; also {other}" for other in others)
     default = "" if option.kind is FLAG else f" [{option.default_text}]"
     return name, f"{option.help}{also}.{default}{mark}"

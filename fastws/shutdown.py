@@ -127,7 +127,13 @@ def _timeout(seconds: float) -> float | None:
 
 
 async def _cut_off(hub: Hub, emptied: asyncio.Task[None]) -> None:
-    log.warning("stopping: cutting %d connections that are still open", len(hub))
+    if len(hub):
+        log.warning("stopping: cutting %d connections that are still open", len(hub))
+    if hub.orphans:
+        log.warning(
+            "stopping: cancelling %d handlers that have not ended with their connection",
+            len(hub.orphans),
+        )
     hub.abort()
     await asyncio.wait((emptied,), timeout=CANCELLED_HANDLERS_TIMEOUT)
     if not emptied.done():

@@ -107,7 +107,7 @@ def test_a_connection_has_a_line_at_its_start_and_one_at_its_end(
     assert re.fullmatch(rf'{PEER} {ID} "WebSocket /echo" 101', opened.getMessage())
     pattern = (
         rf'{PEER} {ID} "WebSocket /echo" closed 4001 after \d+\.\d\d\d s, '
-        r"in: 2 messages, 8 bytes, out: 2 messages, 12 bytes"
+        r"in: 2 messages, 8 bytes, out: 2 messages, 12 bytes: bye"
     )
     assert re.fullmatch(pattern, closed.getMessage())
     fields = vars(closed)
@@ -218,7 +218,9 @@ def test_a_close_reason_cannot_forge_a_line_either(lines: list[logging.LogRecord
             await client.close()
 
     run(main())
-    assert vars(the(lines, "closed"))["reason"] == r"\nforged\x1b[2J"
+    closed = the(lines, "closed")
+    assert vars(closed)["reason"] == r"\nforged\x1b[2J"
+    assert closed.getMessage().isprintable()
 
 
 def test_turned_off_it_says_nothing(lines: list[logging.LogRecord]) -> None:

@@ -170,6 +170,7 @@ def test_factories_that_fail(directory: Path) -> None:
     for attribute, sentence in (
         ("fail", "calling simple:fail failed: LookupError: no settings"),
         ("number", "simple:number is an int: --factory needs a function"),
+        ("app", "simple:app is the application itself: leave out --factory"),
     ):
         with pytest.raises(ApplicationError) as raised:
             load_application(f"simple:{attribute}", app_dir=str(directory), factory=True)

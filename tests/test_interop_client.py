@@ -209,11 +209,10 @@ def test_many_messages_in_flight(compression: str, serving: Any) -> None:
     run(main())
 
 
+# aiohttp has no way to send any.
+@pytest.mark.parametrize("kind", ["websockets", "ws"], indirect=True)
 @pytest.mark.parametrize("compression", ["off", "dedicated"])
-def test_fragments(compression: str, kind: str, serving: Any) -> None:
-    if kind == "aiohttp":
-        return  # It has no way to send any.
-
+def test_fragments(compression: str, serving: Any) -> None:
     async def main() -> None:
         async with serving() as url, opening(url, "fragments", compression) as ws:
             assert await ws.receive_text(timeout=TIMEOUT) == "fragments"

@@ -35,6 +35,7 @@ def test_the_variables_that_set_it_in_the_order_of_their_weight() -> None:
     [
         (OPTION, "x", "limit-things is x: expected a size such as 4096, 64KiB or 1MiB, or none"),
         (OPTION, [], "limit-things is []: expected a size such as 4096, 64KiB or 1MiB, or none"),
+        (Option("name", TEXT, "", "limits", "Help"), ("a", "b"), "name is a, b: expected a text"),
         (Option("name", TEXT, "", "limits", "Help"), b"x", "name is b'x': expected a text"),
         (
             Option("file", text("PATH", "a path"), None, "limits", "Help"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import websockets
 
-from fastws import FastWS, WebSocket
+from fastws import FastWS, WebSocket, WebSocketDisconnect
 from fastws.server import Server
 from tests.asgi_servers import ASGI_SERVERS, running
 from tests.serving import Client, connect, frame, handshake, serving, status_of
@@ -187,6 +187,38 @@ def test_told_twice_it_does_not_wait_for_on_drain() -> None:
                 await is_cut(client)
 
     run(main())
+
+
+def test_a_handler_without_a_connection_is_cancelled_and_called_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = FastWS()
+    left = asyncio.Event()
+    ends: list[str] = []
+
+    @app.websocket("/")
+    async def stays(ws: WebSocket) -> None:
+        await ws.accept()
+        with contextlib.suppress(WebSocketDisconnect):
+            await ws.receive_text()
+        left.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append("cancelled")
+
+    async def main() -> None:
+        async with serving(app, timeout_graceful_shutdown=TIMEOUT / 10) as server:
+            async with connect(server) as client:
+                await open_websocket(client)
+                await client.send(frame(b"", opcode=8))
+                await client.rest()
+                await asyncio.wait_for(left.wait(), TIMEOUT)
+
+    run(main())
+    assert ends == ["cancelled"]
+    assert "cancelling 1 handlers that have not ended with their connection" in caplog.text
+    assert "cutting" not in caplog.text
 
 
 def test_an_application_that_is_served_again_does_not_drain_any_more() -> None:

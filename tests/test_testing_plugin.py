@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import tomli
 
 from fastws import pytest_plugin
 from tests.support import ROOT, TIMEOUT
@@ -176,7 +177,22 @@ def test_sync(fastws_client):
     assert "closing a test client raised LookupError('in the shutdown')" in output
 
 
-def test_the_plugin_is_found_by_pytest(pytestconfig: pytest.Config) -> None:
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    section = text.partition("[project.entry-points.pytest11]")[2]
-    assert f'"{pytest_plugin.__name__}" = "{pytest_plugin.__name__}"' in section
+def test_pytest_finds_the_plugin_where_the_package_is_installed(tmp_path: Path) -> None:
+    project = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ((name, module),) = project["entry-points"]["pytest11"].items()
+    # As pip writes it; an environment of developers may be older than the declaration.
+    installed = tmp_path / "site" / "fastws-0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: fastws\nVersion: 0\n")
+    (installed / "entry_points.txt").write_text(f"[pytest11]\n{name} = {module}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--fixtures", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": os.pathsep.join([str(installed.parent), str(ROOT)]), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=8 * TIMEOUT,
+    )
+    assert re.search(rf"fixtures defined from {re.escape(module)} -+\nfastws_client", done.stdout)
+    # `-p` with the module's name is not a second one.
+    assert name == module == pytest_plugin.__name__

@@ -1,7 +1,7 @@
 """FasterAPI on uvicorn.
 
 Its accept() leaves ASGI's connect event in the queue, so that the first receive_text() of the echo
-in its documentation returns "", and receive_json() fails. Each handler here takes that event first.
+in its documentation returns "", and receive_json() fails. Each handler here calls it once more.
 """
 
 # mypy: disable-error-code="import-not-found", allow-untyped-decorators
@@ -20,7 +20,7 @@ receivers: list[WebSocket] = []
 @app.websocket("/ws")
 async def echo(websocket: WebSocket) -> None:
     await websocket.accept()
-    await websocket.receive()
+    await websocket.receive_text()
     while True:
         await websocket.send_text(await websocket.receive_text())
 
@@ -28,7 +28,7 @@ async def echo(websocket: WebSocket) -> None:
 @app.websocket("/binary")
 async def echo_binary(websocket: WebSocket) -> None:
     await websocket.accept()
-    await websocket.receive()
+    await websocket.receive_text()
     while True:
         await websocket.send_bytes(await websocket.receive_bytes())
 
@@ -36,7 +36,7 @@ async def echo_binary(websocket: WebSocket) -> None:
 @app.websocket("/json")
 async def echo_json(websocket: WebSocket) -> None:
     await websocket.accept()
-    await websocket.receive()
+    await websocket.receive_text()
     while True:
         await websocket.send_json(await websocket.receive_json())
 
@@ -44,7 +44,7 @@ async def echo_json(websocket: WebSocket) -> None:
 @app.websocket("/receive")
 async def receive(websocket: WebSocket) -> None:
     await websocket.accept()
-    await websocket.receive()
+    await websocket.receive_text()
     receivers.append(websocket)
     try:
         await websocket.receive_text()
@@ -55,7 +55,7 @@ async def receive(websocket: WebSocket) -> None:
 @app.websocket("/publish")
 async def publish(websocket: WebSocket) -> None:
     await websocket.accept()
-    await websocket.receive()
+    await websocket.receive_text()
     while True:
         message = await websocket.receive_text()
         for receiver in receivers:

@@ -25,6 +25,7 @@ from benchmarks.soak.peer import WAYS_TO_END, Peer, Tally
 SPARE_FILES = 2000
 OPENING_AT_ONCE = 200
 FLOCK = 200  # connections of the process that is killed
+SILENT_SECONDS = 45.0  # of a client that stopped reading: longer than keepalive gives it
 SETTLE_SECONDS = 60.0  # for timeouts of peers that just went silent
 FAST_TIMEOUTS = {
     "--ws-ping-interval": "20s",
@@ -105,6 +106,7 @@ class Soak:
         self.refused = 0
         self.unexpected: list[str] = []
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
+        self._on_the_way = 0  # connections that open() is to add
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Any) -> None:
@@ -114,6 +116,13 @@ class Soak:
 
     async def open(self) -> None:
         """One more connection; it is forgotten when it is lost, whoever ended it."""
+        self._on_the_way += 1
+        try:
+            await self._open()
+        finally:
+            self._on_the_way -= 1
+
+    async def _open(self) -> None:
         echoes = random.random() < 0.8
         uri = f"ws://127.0.0.1:{self.port}/{'echo' if echoes else 'room'}"
         async with self._opening:
@@ -180,17 +189,19 @@ class Soak:
             alive = [p for p in self.peers if not p.leaves]
             for peer in random.sample(alive, min(len(alive), self.options.churn // 10)):
                 random.choice(WAYS_TO_END)(peer)
-            for _ in range(self.options.connections - len(self.peers)):
+            for _ in range(self.options.connections - len(self.peers) - self._on_the_way):
                 self.spawn(self.open())
 
     async def half_open(self) -> None:
-        """A few that stop reading: they are cut by keepalive, and come back as others."""
+        """A few that stop reading: the server ends them, which they do not see."""
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(2)
             for peer in random.sample(sorted(self.peers, key=id), min(5, len(self.peers))):
                 if not peer.leaves:
                     peer.leaves = "stopped reading"
                     peer.transport.pause_reading()
+                    loop.call_later(SILENT_SECONDS, peer.transport.abort)
 
     async def abandon_handshakes(self) -> None:
         """Clients that connect, send half of a request or rubbish, and wait or leave."""

@@ -44,7 +44,7 @@ const verbs = {
       ws.on("open", resolve);
       ws.on("error", reject);
     });
-    return { subprotocol: ws.protocol };
+    return { subprotocol: ws.protocol, extensions: ws.extensions };
   },
   async send({ text, binary }) {
     ws.send(text !== undefined ? text : Buffer.from(binary, "base64"));

@@ -21,7 +21,7 @@ from websockets.sync.client import connect as websockets_connect
 from tests.interop.node import node_with_ws
 from tests.support import TIMEOUT
 
-__all__ = ["CLIENTS", "Client"]
+__all__ = ["CLIENTS", "Client", "WebsocketClient"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -30,6 +30,8 @@ class Client(Protocol):
     """One open connection."""
 
     subprotocol: str | None
+    compressed: bool
+    """Whether the server has agreed to compression."""
 
     def send(self, message: str | bytes) -> None: ...
 
@@ -49,7 +51,7 @@ class Client(Protocol):
 
 
 class Websockets:
-    """``websockets``: the only one here that sends fragments by its public interface."""
+    """``websockets``."""
 
     def __init__(self, url: str, compressed: bool, subprotocols: Sequence[str]) -> None:
         self._open = ExitStack()
@@ -64,6 +66,7 @@ class Websockets:
         )
         self._ws = self._open.enter_context(connecting)
         self.subprotocol = self._ws.subprotocol
+        self.compressed = bool(self._ws.protocol.extensions)
 
     def send(self, message: str | bytes) -> None:
         self._ws.send(message)
@@ -101,6 +104,7 @@ class WebsocketClient:
             url, timeout=TIMEOUT, subprotocols=list(subprotocols), http_no_proxy=["*"]
         )
         self.subprotocol = self._ws.getsubprotocol()
+        self.compressed = False
 
     def send(self, message: str | bytes) -> None:
         if isinstance(message, str):
@@ -137,10 +141,11 @@ class WebsocketClient:
 
 
 class Aiohttp:
-    """aiohttp, on a loop of its own."""
+    """aiohttp, on a loop of its own; every frame that it sends has the FIN bit."""
 
     def __init__(self, url: str, compressed: bool, subprotocols: Sequence[str]) -> None:
         self._loop = asyncio.new_event_loop()
+        self._url = url
         self._session: aiohttp.ClientSession | None = None
         try:
             self._ws = self._do(self._connect(url, compressed, subprotocols))
@@ -148,6 +153,7 @@ class Aiohttp:
             self.drop()
             raise
         self.subprotocol = self._ws.protocol
+        self.compressed = bool(self._ws.compress)
 
     async def _connect(self, url: str, compressed: bool, subprotocols: Sequence[str]) -> Any:
         self._session = aiohttp.ClientSession()
@@ -180,10 +186,15 @@ class Aiohttp:
         return message.data, message.extra
 
     def ping(self, data: bytes) -> None:
-        # Its PONG is not shown to who lets PINGs be answered by themselves: an echo after it is.
-        self._do(self._ws.ping(data))
-        self.send("after the ping")
-        assert self.receive() == "after the ping"
+        self._do(self._ping(data))
+
+    async def _ping(self, data: bytes) -> None:
+        # PONGs are not shown to who lets PINGs be answered by themselves, as this connection does.
+        assert self._session is not None
+        async with self._session.ws_connect(self._url, autoping=False) as ws:
+            await ws.ping(data)
+            answer = await ws.receive()
+            assert (answer.type, answer.data) == (aiohttp.WSMsgType.PONG, data)
 
     def close(self, code: int, reason: str) -> int:
         self._do(self._ws.close(code=code, message=reason.encode()))
@@ -212,6 +223,7 @@ class NodeWs:
         )
         opened = self._ask("connect", url=url, compressed=compressed, subprotocols=[*subprotocols])
         self.subprotocol = opened["subprotocol"] or None
+        self.compressed = "permessage-deflate" in opened["extensions"]
 
     def _ask(self, verb: str, **arguments: Any) -> Any:
         assert self._process.stdin is not None

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.interop.clients import CLIENTS
+from tests.interop.clients import CLIENTS, WebsocketClient
 from tests.support import ServerProcess
 
 pytestmark = pytest.mark.foreign
 
 MIB = 2**20
-MESSAGES = ["", "x", "y" * 125, "z" * 126, "héllo wörld €𝄞 " * 40, "w" * 65536]
+MESSAGES = ["", "x", "y" * 125, "z" * 126, "héllo wörld €𝄞 " * 40, "w" * 65536, "é" * (MIB // 2)]
 MESSAGES_BINARY = [b"", b"\x00\xff", secrets.token_bytes(MIB), bytes(MIB)]
 Connect = Callable[..., Any]
 
@@ -43,6 +43,8 @@ def connect(request: pytest.FixtureRequest, server: ServerProcess) -> Iterator[C
 @pytest.mark.parametrize("mode", ["off", "dedicated", "shared"])
 def test_messages_come_back(connect: Connect, mode: str) -> None:
     client = connect(f"/{mode}", compressed=mode != "off")
+    is_able = not isinstance(client, WebsocketClient)
+    assert client.compressed is (is_able and mode != "off")
     for message in (*MESSAGES, *MESSAGES_BINARY, *MESSAGES):
         client.send(message)
         assert client.receive() == message
@@ -52,10 +54,12 @@ def test_a_client_that_offers_compression_is_served_by_a_server_that_has_none(
     connect: Connect,
 ) -> None:
     client = connect("/off", compressed=True)
+    assert not client.compressed
     client.send("plain " * 1000)
     assert client.receive() == "plain " * 1000
 
 
+# aiohttp has no way to send any.
 @pytest.mark.parametrize("mode", ["off", "dedicated"])
 @pytest.mark.parametrize("connect", ["websockets", "websocket-client", "node-ws"], indirect=True)
 def test_fragments_are_put_together(connect: Connect, mode: str) -> None:
