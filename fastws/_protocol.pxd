@@ -22,7 +22,7 @@ cdef class Session:
     cdef object deflater  # deflate.Deflater if the handshake negotiated it, else None
     cdef Py_ssize_t threshold  # bytes from which a message is compressed
     cdef int sent_code  # of our CLOSE; 1005 if it had none, 0 before it is sent
-    cdef str sent_reason
+    cdef readonly str sent_reason
     # Why no message will follow: the code of the peer's CLOSE, of the violation, or 1006;
     # 0 as long as messages may come.
     cdef int end_code

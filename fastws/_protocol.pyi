@@ -26,6 +26,10 @@ class Session:
         """The reason that goes with :attr:`close_code`, ``""`` if there was none."""
 
     @property
+    def sent_reason(self) -> str | None:
+        """The reason in the CLOSE that this end sent; ``None`` before it is sent."""
+
+    @property
     def messages_received(self) -> int:
         """Messages that the peer sent and that were handed on, whole."""
 

@@ -106,7 +106,8 @@ def log_end(connection: Connection, now: float) -> None:
     """
     peer, path = peer_name(connection.client), printable(target_of(connection.head))
     duration = round(now - connection.opened_at, 3)
-    reason = printable(connection.close_reason or "")
+    # A peer that answers our CLOSE repeats the code, and hardly ever the reason.
+    reason = printable(connection.close_reason or connection.sent_reason or "")
     access_log.info(
         '%s %s "WebSocket %s" closed %s after %.3f s, in: %d messages, %d bytes, '
         "out: %d messages, %d bytes%s",

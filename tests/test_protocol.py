@@ -218,6 +218,26 @@ def test_masking_keys_are_fresh_and_frames_masked_with_them() -> None:
         assert len({key[column] for key in keys if key is not None}) > 200
 
 
+def test_masking_keys_are_the_systems_random_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[bytes] = []
+    system = os.urandom
+
+    def draw(size: int) -> bytes:
+        drawn.append(system(size))
+        return drawn[-1]
+
+    monkeypatch.setattr(os, "urandom", draw)
+    protocol = Protocol(client=True)
+    for _ in range(5000):
+        protocol.send_text("")
+    keys = [read.key for piece in protocol.data_to_send() for read in read_frames(piece)]
+    # The first few are of bytes that were drawn before.
+    given = b"".join(drawn)
+    first = keys.index(given[:4])
+    assert first < 2000
+    assert b"".join(key or b"" for key in keys[first:]) == given[: 4 * len(keys[first:])]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_a_forked_process_does_not_use_the_masking_keys_of_its_parent() -> None:
     def keys() -> set[bytes | None]:

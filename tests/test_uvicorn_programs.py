@@ -27,6 +27,12 @@ def fastapi() -> Iterator[Program]:
 
 
 @pytest.fixture(scope="module")
+def starlette() -> Iterator[Program]:
+    with program("starlette_endpoints") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def channels() -> Iterator[Program]:
     with program("channels_chat", "--lifespan", "off") as server:
         yield server
@@ -158,6 +164,36 @@ def test_sigterm_closes_with_1012_and_ends_the_lifespan() -> None:
         run(main())
     assert "down" in server.output
     assert '- "WebSocket /chat/ann" [accepted]' in server.output
+
+
+# Starlette
+
+
+def test_starlette_an_endpoint(starlette: Program) -> None:
+    async def main() -> None:
+        async with starlette.open("/echo", subprotocols=["v1", "v2"]) as ws:
+            assert ws.subprotocol == "v1"
+            assert ws.response is not None
+            assert ws.response.headers["x-served-by"] == "echo"
+            await ws.send("[1, null]")
+            assert await said(ws) == {"got": [1, None], "seen": True}
+            await ws.close(4007)
+        await starlette.prints("left with 4007")
+        async with starlette.open("/echo") as ws:
+            await ws.send("no JSON")
+            assert (await end_of(ws))[0] == 1003
+
+    run(main())
+
+
+def test_starlette_a_function_below_a_mount(starlette: Program) -> None:
+    async def main() -> None:
+        async with starlette.open("/count/bytes") as ws:
+            await ws.send(b"\0" * 100_000)
+            assert await heard(ws) == "100000 bytes"
+        assert (await starlette.refusal("/count")).status == 403
+
+    run(main())
 
 
 # Django Channels

@@ -1,4 +1,7 @@
-"""Our server with the WebSocket of Chromium, as the script of a page has it."""
+"""Our server with the WebSocket of Chromium, as the script of a page has it.
+
+A script can send neither PINGs nor fragments; Chromium sends large messages in fragments by itself.
+"""
 
 from __future__ import annotations
 

@@ -369,6 +369,7 @@ def test_e05_a_send_given_up_is_sent_all_the_same(how: str) -> None:
 # E6, E7: handlers that end
 
 
+@over_both
 @pytest.mark.parametrize(
     ("error", "status"),
     [
@@ -481,6 +482,7 @@ def test_e07_frames_that_wait_when_the_handler_ends_are_dropped(end: Handler, ta
 # E8, E9: what must not be sent, and ends without a CLOSE
 
 
+@over_both
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

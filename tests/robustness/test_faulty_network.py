@@ -86,7 +86,12 @@ def faults_of(kind: str, size: int, count: int, compression: str) -> Faults:
 
 
 every_network = pytest.mark.parametrize(
-    "fault", ["latency", "slices", "bandwidth", "all at once", "reset", "black hole"]
+    "fault",
+    [
+        *("latency", "slices", "bandwidth", "all at once", "reset"),
+        # Who notices it first, and when, is no question for a slow build.
+        pytest.param("black hole", marks=pytest.mark.measures),
+    ],
 )
 every_size = pytest.mark.parametrize("size", [64, MIB], ids=["64B", "1MiB"])
 every_compression = pytest.mark.parametrize("compression", ["off", "shared", "dedicated"])
