@@ -18,6 +18,12 @@ PYTEST := $(PY) -m pytest
 PARALLEL ?= 2
 SIDE_BY_SIDE = $(if $(filter-out 0,$(PARALLEL)),-n $(PARALLEL) --dist loadfile)
 
+# Tests without an event loop, which need not run on both.
+LOOPLESS := autobahn_compare benchmarks c_helpers client_handshake codec codec_cython \
+  codec_deflate codec_oracles codes combinations conversions cython_example datastructures \
+  events exceptions exports handshake http_fields http_head importer kinds limits options paths \
+  protocol protocol_opening protocol_random reports requests routing signatures stubs typing
+
 PYX := $(wildcard fastws/_*.pyx)
 SOURCES := $(PYX) $(wildcard fastws/*.pxd fastws/*.h)
 CHECKED := $(wildcard fastws tests examples docs benchmarks autobahn tools setup.py)
@@ -39,7 +45,8 @@ run: build ## Serve the example chat; prints the address to open
 
 test: build $(VENV)/.dev ## Run the tests, on uvloop and on asyncio's own loop
 	FASTWS_TEST_LOOP=uvloop $(PYTEST) -m "not browser" $(SIDE_BY_SIDE) $(ARGS)
-	FASTWS_TEST_LOOP=asyncio $(PYTEST) -m "not browser" $(SIDE_BY_SIDE) $(ARGS)
+	FASTWS_TEST_LOOP=asyncio $(PYTEST) -m "not browser" $(SIDE_BY_SIDE) \
+	  $(LOOPLESS:%=--ignore=tests/test_%.py) $(ARGS)
 
 test-browser: build $(VENV)/.dev ## Drive the example chat in headless Chromium
 	$(PYTEST) -m browser $(ARGS)

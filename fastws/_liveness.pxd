@@ -17,6 +17,7 @@ cdef class Liveness(Writer):
     cdef double ping_clock  # perf_counter() of the same moment, for its round trip
     cdef long long ping_ends_at  # progress() with which the PING is through; 0 if it is not behind data
     cdef long long taken_with_ping  # its progress() at the last look
+    cdef long long ping_share  # by which that has to grow in each ping's timeout until then
     cdef long long overhead  # what progress() counts beyond the bytes written: the work of TLS
     cdef bytes ping_payload
     cdef dict pings  # payload -> (future, time) of ping() calls; None before the first

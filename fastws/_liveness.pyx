@@ -25,8 +25,8 @@ cdef enum:
     GOING_AWAY = 1001
     ABNORMAL = 1006
     INTERNAL_ERROR = 1011
-    BEHIND = 16384  # bytes not acknowledged by the peer's TCP from which a link counts as slow
-    AHEAD = 4  # times the ping's timeout that data in front of a PING may take in all
+    BEHIND = 65536  # bytes not acknowledged by the peer's TCP from which a link counts as slow
+    AHEAD = 2  # times the ping's timeout that data in front of a PING may take
 
 cdef double NEVER = 1e9  # seconds
 cdef double TICK = 0.1  # seconds: what the wheel's clock may be behind
@@ -205,6 +205,7 @@ cdef class Liveness(Writer):
             self.ping_ends_at = max(
                 self.taken_with_ping + self.outstanding(), <long long>self.written + self.overhead
             )
+            self.ping_share = (self.ping_ends_at - self.taken_with_ping) // AHEAD
         else:
             self.overhead = max(self.overhead, self.taken_with_ping - <long long>self.written)
         return self.limits.ping_timeout
@@ -219,8 +220,8 @@ cdef class Liveness(Writer):
         if taken >= self.ping_ends_at:
             # It has arrived: what the peer takes from here on is no sign of life.
             self.ping_ends_at = 0
-        elif AHEAD * (taken - self.taken_with_ping) < self.ping_ends_at - taken:
-            # Even where nobody reads, the kernel finds room for a few bytes now and then.
+        elif taken - self.taken_with_ping < self.ping_share:
+            # Even where nobody reads, the kernel finds room for some bytes now and then.
             return False
         self.taken_with_ping = taken
         self.ping_sent = now

@@ -44,3 +44,4 @@ cdef class Standing(ReceiveQueue):
     cdef object end(self)
     cdef object tell(self)
     cdef bint is_quiet(self) except -1
+    cdef bint is_foreign(self) except -1

@@ -105,8 +105,14 @@ cdef class Standing(ReceiveQueue):
         """
         return (
             not self.told
-            and not self.closed_here
+            and self.is_foreign()
+            and self.loop.time() - self.ended_at < QUIET
+        )
+
+    cdef bint is_foreign(self) except -1:
+        """Whether who sends is neither this connection's own handler nor to be told at any rate."""
+        return (
+            not self.closed_here
             and not self.strict_send
             and current_connection.get(None) is not self
-            and self.loop.time() - self.ended_at < QUIET
         )

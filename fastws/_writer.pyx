@@ -194,7 +194,9 @@ cdef class Pause(Awaitable):
                 connection.leaving and not connection.is_client
             )
         if connection.transport is None or connection.leaving:
-            if connection.is_quiet():
+            # Sent while the peer was there: that its handler has been told since, and woke first,
+            # is nothing that another's handler should end of.
+            if connection.is_foreign():
                 return True
             raise connection.tell()
         return not connection.write_paused

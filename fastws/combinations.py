@@ -49,11 +49,6 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
             f"uds is {config.uds} and fd is {config.fd}: expected at most one of them",
             ("uds", "fd"),
         )
-    if config.uds is None and config.uds_permissions != type(config).uds_permissions:
-        yield ConfigError(
-            "uds-permissions is set and uds is not: expected the path of the Unix socket in uds",
-            ("uds_permissions", "uds"),
-        )
     if config.reload and config.workers > 1:
         yield ConfigError(
             f"reload is on and workers is {config.workers}: expected 1 worker while files are "

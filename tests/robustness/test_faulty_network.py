@@ -230,7 +230,10 @@ async def talk_until_cut(client: ClientConnection, size: int, fault: str) -> lis
     if fault == "black hole":
         assert caught.value.sent is not None
         assert caught.value.sent.code == 1011
-    assert caught.value.rcvd is None
+        # On a busy machine the server may have given up first.
+        assert caught.value.rcvd is None or caught.value.rcvd.code == 1011
+    else:
+        assert caught.value.rcvd is None
     return echoed
 
 
