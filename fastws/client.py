@@ -16,7 +16,6 @@ from fastws._connection import Connection
 from fastws.client_handshake import ClientHandshake, HandshakeRefused, parse_uri
 from fastws.client_socket import ClientWebSocket, wheel_of
 from fastws.config import OPTIONS, Config, ConfigError
-from fastws.deflate import deflater_for, inflater_for
 from fastws.dialing import Deadline, Exchange, default_ssl_context, dial
 from fastws.exceptions import HandshakeError
 from fastws.http_fields import HeaderPairs, normalize_headers, shown
@@ -309,7 +308,6 @@ class connect:
         self, transport: asyncio.Transport, handshake: ClientHandshake, uri: str
     ) -> ClientWebSocket:
         """The server has agreed: the compiled connection takes over."""
-        options, agreed = self._config.deflate, handshake.agreed
         wheel = wheel_of(asyncio.get_running_loop())
         connection = Connection(
             transport,
@@ -323,16 +321,14 @@ class connect:
             secure=transport.get_extra_info("sslcontext") is not None,
         )
         ws = ClientWebSocket(connection, uri, wheel)
-        if agreed is None or options is None:
-            connection.start_client(handshake.rest, subprotocol=handshake.subprotocol)
-        else:
-            connection.start_client(
-                handshake.rest,
-                subprotocol=handshake.subprotocol,
-                inflater=inflater_for(agreed, client=True),
-                deflater=deflater_for(agreed, options, client=True),
-                threshold=options.threshold,
-            )
+        inflater, deflater, threshold = handshake.codecs()
+        connection.start_client(
+            handshake.rest,
+            subprotocol=handshake.subprotocol,
+            inflater=inflater,
+            deflater=deflater,
+            threshold=threshold,
+        )
         return ws
 
 

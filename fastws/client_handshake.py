@@ -19,7 +19,15 @@ from urllib.parse import quote, urlsplit
 
 import httptools
 
-from fastws.deflate import DeflateParameters, accept_offer, offer
+from fastws.deflate import (
+    DeflateParameters,
+    Deflater,
+    Inflater,
+    accept_offer,
+    deflater_for,
+    inflater_for,
+    offer,
+)
 from fastws.exceptions import HandshakeError
 from fastws.handshake import (
     DEFAULT_PORTS,
@@ -391,6 +399,17 @@ class ClientHandshake:
         self.rest = b""
         self._reader = HeadReader(limits)
         self._refusal: RefusalBody | None = None
+
+    def codecs(self) -> tuple[Inflater | None, Deflater | None, int]:
+        """What inflates and deflates the connection's messages, and the bytes from which on they
+        are deflated; without any where no compression was agreed on."""
+        if self.agreed is None or self._deflate is None:
+            return None, None, 0
+        return (
+            inflater_for(self.agreed, client=True),
+            deflater_for(self.agreed, self._deflate, client=True),
+            self._deflate.threshold,
+        )
 
     @property
     def refused(self) -> bool:

@@ -258,7 +258,6 @@ class ClientProtocol(Protocol):
         self.uri = client_handshake.parse_uri(uri)
         self.subprotocol = None
         self.handshake_error = None
-        self._deflate = deflate
         self._handshake = client_handshake.ClientHandshake(
             uri,
             limits=limits,
@@ -282,7 +281,7 @@ class ClientProtocol(Protocol):
 
     def _receive_handshake(self, data: bytes) -> None:
         """Read the server's answer; no bytes are the end of TCP."""
-        answer, options = self._handshake, self._deflate
+        answer = self._handshake
         if not answer.feed(data):
             return
         if answer.error is not None:
@@ -294,13 +293,6 @@ class ClientProtocol(Protocol):
         assert answer.response is not None
         self.subprotocol = answer.subprotocol
         self._report(Accepted(answer.subprotocol, answer.response))
-        if answer.agreed is None or options is None:
-            self._connect()
-        else:
-            self._connect(
-                inflater_for(answer.agreed, client=True),
-                deflater_for(answer.agreed, options, client=True),
-                options.threshold,
-            )
+        self._connect(*answer.codecs())
         if answer.rest:
             super().receive_data(answer.rest)

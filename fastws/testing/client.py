@@ -14,7 +14,6 @@ from fastws._connection import Connection
 from fastws._timers import TimerWheel
 from fastws.client_handshake import ClientHandshake, HandshakeRefused, parse_uri
 from fastws.config import Config
-from fastws.deflate import deflater_for, inflater_for
 from fastws.dialing import Exchange
 from fastws.http_fields import HeaderPairs, normalize_headers
 from fastws.limits import Limits
@@ -251,17 +250,14 @@ class AsyncTestClient:
             server=transport.get_extra_info("peername"),
         )
         ws = TestWebSocket(connection, self, url, patience)
-        agreed, options = handshake.agreed, config.deflate
-        if agreed is None or options is None:
-            connection.start_client(handshake.rest, subprotocol=handshake.subprotocol)
-        else:
-            connection.start_client(
-                handshake.rest,
-                subprotocol=handshake.subprotocol,
-                inflater=inflater_for(agreed, client=True),
-                deflater=deflater_for(agreed, options, client=True),
-                threshold=options.threshold,
-            )
+        inflater, deflater, threshold = handshake.codecs()
+        connection.start_client(
+            handshake.rest,
+            subprotocol=handshake.subprotocol,
+            inflater=inflater,
+            deflater=deflater,
+            threshold=threshold,
+        )
         return ws
 
     # Plain HTTP
