@@ -98,8 +98,23 @@ static PyObject *fastws_am_await(PyObject *self)
     return self;
 }
 
+/* The same for a type that is always done, and whose value is None. */
+static PySendResult fastws_ready_am_send(PyObject *self, PyObject *argument, PyObject **result)
+{
+    (void)self;
+    (void)argument;
+    *result = Py_NewRef(Py_None);
+    return PYGEN_RETURN;
+}
+
+static PyObject *fastws_ready_iternext(PyObject *self)
+{
+    (void)self;
+    return NULL;
+}
+
 /* Call once for each type, before any instance exists. The type has an __await__ and a __next__. */
-static int fastws_install_slots(PyObject *cls, fastws_step run_step)
+static int fastws_install_slots(PyObject *cls, fastws_step run_step, int is_ready)
 {
     PyTypeObject *type = (PyTypeObject *)cls;
     if (type->tp_as_async == NULL) {
@@ -108,8 +123,8 @@ static int fastws_install_slots(PyObject *cls, fastws_step run_step)
     }
     fastws_run_step = run_step;
     type->tp_as_async->am_await = fastws_am_await;
-    type->tp_as_async->am_send = fastws_am_send;
-    type->tp_iternext = fastws_iternext;
+    type->tp_as_async->am_send = is_ready ? fastws_ready_am_send : fastws_am_send;
+    type->tp_iternext = is_ready ? fastws_ready_iternext : fastws_iternext;
     PyType_Modified(type);
     return 0;
 }

@@ -8,7 +8,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 cdef extern from "_await.h":
     ctypedef int (*fastws_step)(PyObject *self, PyObject **result) except -1
-    int fastws_install_slots(object cls, fastws_step run_step) except -1
+    int fastws_install_slots(object cls, fastws_step run_step, bint is_ready) except -1
 
 
 if sys.version_info >= (3, 11):
@@ -24,7 +24,7 @@ cdef int _run_step(PyObject *awaitable, PyObject **result) except -1:
 
 cdef int install(object cls) except -1:
     """Give ``cls`` the slots of _await.h; each concrete Awaitable needs it once."""
-    return fastws_install_slots(cls, _run_step)
+    return fastws_install_slots(cls, _run_step, cls is Ready)
 
 
 cdef int yield_future(object future, PyObject **result) except -1:

@@ -12,6 +12,8 @@ from fastws._receiver cimport (
     Receive,
 )
 
+from types import MethodDescriptorType
+
 from fastws._json import encode_json
 
 
@@ -34,6 +36,24 @@ cdef inline object _receive_json(Channel channel, object mode, object timeout, o
     if decode is not None:
         (<Receive>receive).decode = decode
     return receive
+
+
+cdef extern from "Python.h":
+    """
+    /* The same C function as a method of another type's own. */
+    static PyObject *fastws_own_method(PyObject *cls, PyObject *method)
+    {
+        return PyDescr_NewMethod((PyTypeObject *)cls, ((PyMethodDescrObject *)method)->d_method);
+    }
+    """
+    object fastws_own_method(object cls, object method)
+
+
+def give_verbs(cls):
+    for name, method in vars(Channel).items():
+        if type(method) is MethodDescriptorType and not name.startswith("_") and name not in vars(cls):
+            setattr(cls, name, fastws_own_method(cls, method))
+    return cls
 
 
 cdef class Channel:

@@ -90,6 +90,7 @@ cdef class FrameParser:
     cdef int _next_event(self) except -3
     cdef int _fail(self, str name) except -3
     cdef void _finish(self) noexcept
+    cdef int _short_message(self, const uint8_t *p, Py_ssize_t have) except -3
     cdef int _header(self, const uint8_t *p, Py_ssize_t have) except -3
     cdef int _check_start(self, uint8_t first, uint8_t second) except -3
     cdef int _open_frame(self, const uint8_t *p) except -3

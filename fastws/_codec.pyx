@@ -131,7 +131,9 @@ cdef class FrameParser:
                 self.chunk = None
                 break
             else:
-                outcome = self._header(p, have)
+                outcome = self._short_message(p, have)
+                if outcome == 0:
+                    outcome = self._header(p, have)
             if outcome != 0:
                 if self.chunk is not None and self.position == PyBytes_GET_SIZE(self.chunk):
                     self.chunk = None
@@ -151,6 +153,25 @@ cdef class FrameParser:
         payload = self.payload
         self.payload = None
         return payload
+
+    cdef int _short_message(self, const uint8_t *p, Py_ssize_t have) except -3:
+        """What most frames are: a whole message of at most 125 bytes, all of it here. 0: this is
+        none, or there is something to say about it; nothing was read."""
+        cdef int header = 6 if self.expect_masked else 2
+        cdef uint8_t size
+        if have < header or self.head_have != 0 or self.message != 0 or self.budget == 0:
+            return 0
+        size = p[1] ^ (<uint8_t>MASK if self.expect_masked else 0)
+        if (p[0] != FIN | OP_TEXT and p[0] != FIN | OP_BINARY) or size > CONTROL_MAX:
+            return 0
+        if have < header + size or size > self.max_size:
+            return 0
+        self.budget -= 1
+        self.opcode = p[0] & OPCODE
+        if self.expect_masked:
+            memcpy(&self.key, p + 2, 4)
+        self.position += header
+        return self._whole_message(p + header, size)
 
     # -- the frame header (RFC 6455 section 5.2) ---------------------------------------------
 

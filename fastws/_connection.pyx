@@ -3,8 +3,6 @@
 import logging
 from http import HTTPStatus
 
-from cpython.ref cimport Py_CLEAR
-
 from fastws._awaitables cimport READY, wake_all
 from fastws._codec cimport OP_PONG
 from fastws._protocol cimport CLOSING, CONNECTED, CONNECTING, DISCONNECTED
@@ -321,7 +319,7 @@ cdef class Connection(Closing):
             self.timer.owner = None
             self.upgrade = None
             self.early = None
-            Py_CLEAR(self.gathered)
+            self.drop_gathered()
             if not self.stalled:
                 self.end_of_input()
             self.wake()

@@ -28,7 +28,7 @@ cdef class Liveness(Writer):
     cdef int start_looking(self) except -1
     cdef int look(self) except -1
     cdef int expect_progress(self) except -1
-    cdef int descriptor(self) except -2
+    cdef int socket_number(self) except -2
     cdef long long outstanding(self) except -1
     cdef long long progress(self) except -1
     cdef bint is_behind(self) except -1

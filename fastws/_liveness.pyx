@@ -135,20 +135,20 @@ cdef class Liveness(Writer):
     # The transport alone does not know: the kernel takes megabytes that are still on their way, and
     # TLS has a transport below it.
 
-    cdef int descriptor(self) except -2:
+    cdef int socket_number(self) except -2:
         """The socket's, -1 where there is none to ask."""
         link = self.transport.get_extra_info("socket")
         return -1 if link is None else <int>link.fileno()
 
     cdef long long outstanding(self) except -1:
         """Bytes that were written and that the peer's TCP does not have."""
-        return fastws_unacknowledged(self.descriptor()) + <long long>(
+        return fastws_unacknowledged(self.socket_number()) + <long long>(
             self.transport.get_write_buffer_size()
         )
 
     cdef long long progress(self) except -1:
         """A count that grows as the peer's TCP takes bytes."""
-        cdef long long acknowledged = fastws_acknowledged(self.descriptor())
+        cdef long long acknowledged = fastws_acknowledged(self.socket_number())
         if acknowledged >= 0:
             return acknowledged
         return max(<long long>0, self.written - self.outstanding())

@@ -41,12 +41,15 @@ cdef class Session:
     cdef int send_close(self, int code, str reason) except -1
     cdef int fail_with(self, int code, str reason) except -1
     cdef int end_of_input(self) except -1
-    cdef int send_message(self, int opcode, const uint8_t *p, Py_ssize_t n) except -1
+    cdef int send_message(self, int opcode, const uint8_t *p, Py_ssize_t n, bytes payload) except -1
     cdef int send_text_data(self, object data) except -1
     cdef int send_binary_data(self, object data) except -1
     cdef int send_control(self, int opcode, bytes payload) except -1
     # Overridable.
-    cdef int emit(self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n) except -1
+    # `payload` is the object that `p` points into, or None.
+    cdef int emit(
+        self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bytes payload
+    ) except -1
     cdef int answer_ping(self, bytes payload) except -1
 
 

@@ -125,6 +125,7 @@ cdef class Session:
             False,
             <const uint8_t *>PyBytes_AS_STRING(payload),
             PyBytes_GET_SIZE(payload),
+            payload,
         )
         self.state = CLOSING
         return 0
@@ -136,20 +137,27 @@ cdef class Session:
             self.end_reason = reason
         return self.send_close(code, reason)
 
-    cdef int send_message(self, int opcode, const uint8_t *p, Py_ssize_t n) except -1:
-        """Send a whole message; the caller keeps ``p`` alive and has checked the state."""
-        cdef bytes payload
+    cdef int send_message(
+        self, int opcode, const uint8_t *p, Py_ssize_t n, bytes payload
+    ) except -1:
+        """Send a whole message; the caller keeps ``p`` alive and has checked the state.
+
+        ``payload`` is the object that ``p`` points into, or None.
+        """
         self.messages_sent += 1
         self.bytes_sent += n
         if self.deflater is None or n < self.threshold:
-            return self.emit(opcode, True, False, p, n)
-        payload = self.deflater.compress(PyBytes_FromStringAndSize(<const char *>p, n))
+            return self.emit(opcode, True, False, p, n, payload)
+        if payload is None:
+            payload = PyBytes_FromStringAndSize(<const char *>p, n)
+        payload = self.deflater.compress(payload)
         return self.emit(
             opcode,
             True,
             True,
             <const uint8_t *>PyBytes_AS_STRING(payload),
             PyBytes_GET_SIZE(payload),
+            payload,
         )
 
     cdef int send_text_data(self, object data) except -1:
@@ -157,16 +165,19 @@ cdef class Session:
         cdef const char *p
         if PyUnicode_Check(data):
             p = PyUnicode_AsUTF8AndSize(data, &n)
-            return self.send_message(OP_TEXT, <const uint8_t *>p, n)
+            return self.send_message(OP_TEXT, <const uint8_t *>p, n, None)
         payload = _utf8_bytes(data)
         return self.send_message(
-            OP_TEXT, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
+            OP_TEXT, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), payload
         )
 
     cdef int send_binary_data(self, object data) except -1:
         payload = _binary(data)
         return self.send_message(
-            OP_BINARY, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
+            OP_BINARY,
+            <const uint8_t *>PyBytes_AS_STRING(payload),
+            PyBytes_GET_SIZE(payload),
+            payload,
         )
 
     cdef int send_control(self, int opcode, bytes payload) except -1:
@@ -180,6 +191,7 @@ cdef class Session:
             False,
             <const uint8_t *>PyBytes_AS_STRING(payload),
             PyBytes_GET_SIZE(payload),
+            payload,
         )
 
     cdef int answer_ping(self, bytes payload) except -1:
@@ -188,7 +200,7 @@ cdef class Session:
         return self.send_control(OP_PONG, payload)
 
     cdef int emit(
-        self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n
+        self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bytes payload
     ) except -1:
         raise NotImplementedError("emit() is overridden")
 
@@ -430,7 +442,7 @@ cdef class Protocol(Session):
         self.sending = 0 if fin else kind
         self.messages_sent += fin
         self.bytes_sent += PyBytes_GET_SIZE(payload)
-        return self.emit(opcode, fin, False, p, PyBytes_GET_SIZE(payload))
+        return self.emit(opcode, fin, False, p, PyBytes_GET_SIZE(payload), payload)
 
     cdef int _send_eof(self) except -1:
         if not self.eof_sent:
@@ -440,7 +452,7 @@ cdef class Protocol(Session):
         return 0
 
     cdef int emit(
-        self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n
+        self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bytes payload
     ) except -1:
         cdef uint32_t key = new_masking_key() if self.is_client else 0
         self.outgoing.append(frame(opcode, fin, rsv1, p, n, self.is_client, key))

@@ -6,7 +6,7 @@ from libc.stdint cimport uint64_t
 
 from fastws._awaitables cimport Awaitable, give, install
 from fastws._codec cimport FAILED, NEED_DATA, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG, OP_TEXT
-from fastws._protocol cimport CONNECTED
+from fastws._protocol cimport CONNECTED, CONNECTING
 
 import orjson
 
@@ -21,7 +21,8 @@ cdef class Receiver(Liveness):
     cdef object receive_as(self, int want, object timeout):
         cdef Receive receive
         self.check_thread()
-        self.check_accepted()
+        if self.state == CONNECTING:
+            self.check_accepted()
         if self.spare is not None and Py_REFCNT(<PyObject *>self.spare) == 1:
             receive = self.spare
         else:
@@ -29,7 +30,8 @@ cdef class Receiver(Liveness):
         receive.connection = self
         receive.want = want
         receive.timeout = timeout
-        receive.decode = None
+        if receive.decode is not None:
+            receive.decode = None
         receive.timed_out = False
         return receive
 
@@ -99,6 +101,7 @@ cdef class Receiver(Liveness):
     cdef object pop(self):
         """The oldest message; there is one."""
         item = self.take()
+        self.answers = 0
         if self.stalled and self.is_low():
             self.refill()
         return item
@@ -161,7 +164,8 @@ cdef class Receive(Awaitable):
         """There is no message: wait for one, or tell how the connection ended."""
         cdef Receiver connection = self.connection
         # The handler goes to sleep: what it sent goes out.
-        connection.flush()
+        if not connection.timers.step.crowded:
+            connection.flush()
         if connection.is_over():
             self.connection = None
             if connection.end_code != 0 and connection.state == CONNECTED:

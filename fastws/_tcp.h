@@ -1,17 +1,55 @@
-/* What the kernel knows of a connection's outgoing bytes, where it tells. */
+/* Bytes straight to and from the kernel, and what it knows of a connection's outgoing ones. */
 
 #ifndef FASTWS_TCP_H
 #define FASTWS_TCP_H
+
+#include <Python.h>
 
 #include <stdint.h>
 #include <string.h>
 
 #ifndef _WIN32
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #endif
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
+#endif
+
+/* Send two pieces of memory, one after the other. The bytes that the kernel took, from the front;
+ * fewer than all, or 0, if it has no room or the connection is broken: a transport that is given
+ * the rest finds out which. Never waits. */
+static inline Py_ssize_t fastws_send(int fd, const void *head, size_t head_size, const void *body,
+                                     size_t body_size) {
+#ifdef _WIN32
+    (void)fd, (void)head, (void)head_size, (void)body, (void)body_size;
+    return 0;
+#else
+    ssize_t sent;
+    if (body_size == 0) {
+        do
+            sent = send(fd, head, head_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        while (sent < 0 && errno == EINTR);
+    } else {
+        /* sendmsg() only reads what iov_base points to. */
+        struct iovec pieces[2] = {{(void *)(uintptr_t)head, head_size},
+                                  {(void *)(uintptr_t)body, body_size}};
+        struct msghdr message;
+        memset(&message, 0, sizeof message);
+        message.msg_iov = pieces;
+        message.msg_iovlen = 2;
+        do
+            sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        while (sent < 0 && errno == EINTR);
+    }
+    return sent < 0 ? 0 : sent;
+#endif
+}
 
 /* Bytes that the peer's TCP has not acknowledged; 0 where this is not told. */
 static inline long long fastws_unacknowledged(int fd) {

@@ -1,6 +1,7 @@
 # One timer wheel an event loop: thousands of deadlines, one handle in the loop.
 
 cimport cython
+from fastws._buffers cimport Buffers
 from fastws._waking cimport LoopStep
 
 
@@ -21,6 +22,7 @@ cdef class Timer:
 cdef class TimerWheel:
     cdef readonly object loop
     cdef LoopStep step
+    cdef Buffers buffers  # for what the loop's connections send
     cdef readonly double now  # the loop's clock at the last tick or schedule, in seconds
     cdef readonly int scheduled  # timers waiting
     cdef list slots  # the first Timer of each, or None

@@ -1,5 +1,6 @@
 """One timer wheel an event loop: thousands of deadlines, one handle in the loop."""
 
+from fastws._buffers cimport Buffers
 from fastws._waking cimport LoopStep
 
 cdef enum:
@@ -36,6 +37,7 @@ cdef class TimerWheel:
         self.now = loop.time()
         self.slots = [None] * SLOTS
         self.step = LoopStep(loop)
+        self.buffers = Buffers()
         self.timers = {}
 
     def schedule(self, owner, double seconds):

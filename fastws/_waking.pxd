@@ -3,6 +3,10 @@
 cimport cython
 
 
+# What follows the tasks of a step, for one owner that asked for it.
+ctypedef int (*end_of_step)(object owner) except -1
+
+
 # Yielded to an asyncio.Task in place of a Future. It has as much of a Future's interface as a Task
 # uses, serves one wait after the other, and wakes its task through LoopStep.
 @cython.final
@@ -25,10 +29,15 @@ cdef class Waiter:
 cdef class LoopStep:
     cdef readonly object loop
     cdef list waking  # Waiters to run
-    cdef list ending  # owners whose on_step_end() follows
+    cdef list ending  # owners to call `end` with
+    cdef end_of_step end  # one for all, so that at_end() makes no object
     cdef bint scheduled
     cdef bint running
+    cdef bint crowded  # several tasks run in this step
+    cdef long long started  # milliseconds of a coarse clock
 
     cdef Waiter waiter(self)
-    cdef int at_end(self, object owner) except -1
+    cdef int at_end(self, object owner, end_of_step end) except -1
+    cdef bint is_late(self) noexcept
     cdef int _schedule(self) except -1
+    cdef int _finish(self) except -1

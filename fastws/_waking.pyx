@@ -11,6 +11,13 @@ from contextvars import copy_context
 
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 
+cdef extern from "_clock.h":
+    long long fastws_coarse_clock() noexcept
+
+cdef enum:
+    BATCH = 32  # tasks whose answers go out together
+    LATE = 5  # milliseconds
+
 
 cdef class Waiter:
     def get_loop(self):
@@ -90,12 +97,18 @@ cdef class LoopStep:
         waiter.step = self
         return waiter
 
-    cdef int at_end(self, object owner) except -1:
-        """Call the owner's on_step_end() after the tasks of this step."""
+    cdef int at_end(self, object owner, end_of_step end) except -1:
+        """Call ``end`` with ``owner`` after the tasks of this step, or after some of them."""
+        self.end = end
         self.ending.append(owner)
         if not self.running:
+            self.started = fastws_coarse_clock()
             self._schedule()
         return 0
+
+    cdef bint is_late(self) noexcept:
+        """Whether a task of this step has kept the loop for long."""
+        return fastws_coarse_clock() - self.started >= LATE
 
     cdef int _schedule(self) except -1:
         if not self.scheduled:
@@ -110,25 +123,36 @@ cdef class LoopStep:
         self.waking = []
         self.scheduled = False
         self.running = True
+        self.crowded = len(waking) > 1
+        self.started = fastws_coarse_clock()
         try:
             for waiter in waking:
                 done += 1
                 waiter.run()
+                if done % BATCH == 0:
+                    self._finish()
         finally:
             self.running = False
+            self.crowded = False
             if done < len(waking):
                 # A task raised SystemExit or KeyboardInterrupt; the others still have to run.
                 self.waking[:0] = waking[done:]
                 self._schedule()
-            ending = self.ending
-            self.ending = []
-            for owner in ending:
-                try:
-                    owner.on_step_end()
-                except Exception as error:
-                    self.loop.call_exception_handler(
-                        {
-                            "message": f"unhandled exception at the end of a step of {owner!r}",
-                            "exception": error,
-                        }
-                    )
+            self._finish()
+
+    cdef int _finish(self) except -1:
+        if not self.ending:
+            return 0
+        ending = self.ending
+        self.ending = []
+        for owner in ending:
+            try:
+                self.end(owner)
+            except Exception as error:
+                self.loop.call_exception_handler(
+                    {
+                        "message": f"unhandled exception at the end of a step of {owner!r}",
+                        "exception": error,
+                    }
+                )
+        return 0

@@ -1,26 +1,15 @@
-# From messages to the transport: frames gathered to one write a step, and sends that wait.
+# From messages to frames, and sends that wait while a peer reads too slowly.
 
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport Awaitable
-from fastws._standing cimport Standing
-from fastws._timers cimport TimerWheel
+from fastws._outlet cimport Outlet
 
 
-cdef class Writer(Standing):
+cdef class Writer(Outlet):
     cdef object limits  # limits.Limits
-    cdef object transport  # None once TCP is lost
-    cdef TimerWheel timers  # the loop's
-    cdef Py_ssize_t written  # bytes given to the transport
-    cdef Py_ssize_t check_at  # of them, when to ask whether it still takes any
     cdef double last_message  # the wheel's clock, of the last one received or sent
-    cdef bint write_paused  # the transport's buffer is above its mark
-    cdef bint decoding  # messages are being read: their answers go out together
-    cdef bint flush_due  # on_step_end() will be called
-    cdef PyObject *gathered  # owned bytes of GATHER: frames of this step, or NULL
-    cdef Py_ssize_t gathered_size
     cdef list drainers  # futures of sends that wait for the write buffer; None before the first
     cdef list closers  # futures of close() calls that wait for the closing handshake; likewise
     cdef bytes owed_pong  # the one to send when the writer has drained
@@ -31,8 +20,6 @@ cdef class Writer(Standing):
     cdef object send_binary(self, object data)
     cdef object send_json_bytes(self, bytes data, bint binary)
     cdef object sent(self)
-    cdef int flush(self) except -1
-    cdef int write(self, bytes data) except -1
     # Overridable.
     cdef int fail_and_abort(self, int code, str reason) except -1
 

@@ -1,38 +1,19 @@
-"""From messages to the transport: frames gathered to one write a step, and sends that wait."""
+"""From messages to frames, and sends that wait while a peer reads too slowly."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport READY, Awaitable, give, install, wake_all, yield_future
-from fastws._codec cimport OP_BINARY, OP_PONG, OP_TEXT, frame, header_size, write_frame
-from fastws._protocol cimport CONNECTED, new_masking_key
-
-cdef extern from "Python.h":
-    PyObject *PyBytes_New "PyBytes_FromStringAndSize"(const char *p, Py_ssize_t size) except NULL
-    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
+from fastws._codec cimport OP_BINARY, OP_PONG, OP_TEXT
+from fastws._protocol cimport CONNECTED
 
 cdef enum:
-    GATHER = 4096  # bytes: frames of one step are written together up to here
-    CHECK = 65536  # bytes
     TRY_AGAIN_LATER = 1013
 
 
-cdef class Writer(Standing):
-    def __dealloc__(self):
-        Py_CLEAR(self.gathered)
-
-    @property
-    def unsent_bytes(self):
-        if self.transport is None:
-            return 0
-        gathered = 0 if self.gathered == NULL else self.gathered_size
-        return self.transport.get_write_buffer_size() + gathered
-
-    # -- messages ----------------------------------------------------------------------------
-
+cdef class Writer(Outlet):
     cdef bint may_send(self) except -1:
         """Whether to send, or to drop without a word; raises what tells that it is too late."""
         self.check_thread()
@@ -63,6 +44,7 @@ cdef class Writer(Standing):
             OP_BINARY if binary else OP_TEXT,
             <const uint8_t *>PyBytes_AS_STRING(data),
             PyBytes_GET_SIZE(data),
+            data,
         )
         return self.sent()
 
@@ -83,71 +65,6 @@ cdef class Writer(Standing):
 
     cdef int fail_and_abort(self, int code, str reason) except -1:
         raise NotImplementedError("fail_and_abort() is overridden")
-
-    # -- frames ------------------------------------------------------------------------------
-
-    cdef int emit(
-        self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n
-    ) except -1:
-        """Write a frame: at once, or together with others while more messages wait to be
-        answered in this step."""
-        cdef Py_ssize_t size
-        cdef uint32_t key = 0
-        if self.transport is None or self.leaving:
-            return 0
-        if self.is_client:
-            key = new_masking_key()
-        size = header_size(n, self.is_client) + n
-        if self.gathered != NULL and self.gathered_size + size > GATHER:
-            self.flush()
-        if self.gathered == NULL:
-            if size > GATHER // 2 or not (self.count or self.decoding):
-                return self.write(frame(opcode, fin, rsv1, p, n, self.is_client, key))
-            self.gathered = PyBytes_New(NULL, GATHER)
-            self.gathered_size = 0
-            if not self.flush_due:
-                self.flush_due = True
-                self.timers.step.at_end(self)
-        write_frame(
-            <uint8_t *>PyBytes_AS_STRING(<object>self.gathered) + self.gathered_size,
-            opcode,
-            fin,
-            rsv1,
-            p,
-            n,
-            self.is_client,
-            key,
-        )
-        self.gathered_size += size
-        return 0
-
-    cdef int flush(self) except -1:
-        if self.gathered == NULL:
-            return 0
-        _PyBytes_Resize(&self.gathered, self.gathered_size)
-        data = <bytes>self.gathered
-        Py_CLEAR(self.gathered)
-        return self.write(data)
-
-    def on_step_end(self):
-        self.flush_due = False
-        self.flush()
-
-    cdef int write(self, bytes data) except -1:
-        self.written += PyBytes_GET_SIZE(data)
-        try:
-            self.transport.write(data)
-        except (OSError, RuntimeError):
-            # uvloop refuses writes between a transport's failure and connection_lost().
-            if not self.transport.is_closing():
-                raise
-        if self.written >= self.check_at:
-            self.check_at = self.written + CHECK
-            if self.transport.is_closing():
-                # It throws everything away, and so never fills up: a handler that only sends would
-                # keep the loop from calling connection_lost().
-                self.write_paused = True
-        return 0
 
     cdef int answer_ping(self, bytes payload) except -1:
         # A peer that does not read is owed the latest PONG only (section 5.5.3).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
-from fastws._channel import Channel
+from fastws._channel import Channel, give_verbs
 from fastws.asgi_connection import ASGIConnection
 from fastws.codes import WebSocketState
 from fastws.datastructures import (
@@ -73,6 +73,7 @@ class _OfMiddleware:
         return self if ws is None else getattr(ws._describe(), self._name)
 
 
+@give_verbs
 class WebSocket(Channel, Iterating):
     """One connection, from its opening handshake to its end.
 

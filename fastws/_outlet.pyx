@@ -1,0 +1,205 @@
+"""From frames to the kernel: gathered to one write, past the transport where it holds nothing back.
+
+A transport's write() costs a call into Python and an object for the bytes, and in the end it calls
+send(2) on a non-blocking socket. On a plain socket whose transport has nothing left to write, the
+same call is made here. What the kernel does not take goes to the transport, which waits for it to
+have room again; until it has, everything goes to the transport, so that the order holds.
+
+The descriptor is the transport's. It is used only while the transport is alive: it closes its socket
+after connection_lost(), or when its loop is closed.
+"""
+
+import sys
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free
+from libc.stdint cimport uint8_t, uint32_t
+
+from fastws._buffers cimport BUFFER
+from fastws._codec cimport MAX_HEADER, frame, write_frame, write_header
+from fastws._protocol cimport new_masking_key
+
+cdef extern from "_tcp.h":
+    Py_ssize_t fastws_send(
+        int fd, const void *head, size_t head_size, const void *body, size_t body_size
+    ) noexcept
+
+cdef enum:
+    CHECK = 65536  # bytes
+    MANY = 8  # frames in answer to one message
+
+# The transports that write to their socket what they are given and nothing else.
+cdef frozenset PLAIN = frozenset(
+    {
+        ("uvloop.loop", "TCPTransport"),
+        ("uvloop.loop", "UnixTransport"),
+        ("asyncio.selector_events", "_SelectorSocketTransport"),
+    }
+)
+
+
+cdef int descriptor_of(object transport) except -2:
+    """That of a plain socket's transport, which may be written to directly; else NONE_TO_USE."""
+    kind = type(transport)
+    if sys.platform == "win32" or (kind.__module__, kind.__qualname__) not in PLAIN:
+        return NONE_TO_USE
+    return transport.get_extra_info("socket").fileno()
+
+
+cdef int end_of_step(object outlet) except -1:
+    (<Outlet>outlet).flush_due = False
+    (<Outlet>outlet).answers = 0
+    return (<Outlet>outlet).flush()
+
+
+cdef class Outlet(Standing):
+    def __cinit__(self):
+        self.descriptor = NOT_ASKED
+        # Whatever did the opening handshake wrote to the transport.
+        self.held_back = True
+
+    def __dealloc__(self):
+        PyMem_Free(self.gathered)
+
+    @property
+    def unsent_bytes(self):
+        if self.transport is None:
+            return 0
+        return self.transport.get_write_buffer_size() + self.gathered_size
+
+    cdef int emit(
+        self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bytes payload
+    ) except -1:
+        """Write a frame: at once, or together with others while more messages wait to be
+        answered in this step, by this connection's handler or by others."""
+        cdef Py_ssize_t size = MAX_HEADER + n
+        if self.transport is None or self.leaving:
+            return 0
+        if self.gathered_size + size > BUFFER:
+            self.flush()
+            if size > BUFFER:
+                return self._emit_large(opcode, fin, rsv1, p, n, payload)
+        if self.gathered == NULL:
+            self.gathered = self.timers.buffers.take()
+        self.gathered_size += write_frame(
+            self.gathered + self.gathered_size,
+            opcode,
+            fin,
+            rsv1,
+            p,
+            n,
+            self.is_client,
+            new_masking_key() if self.is_client else 0,
+        )
+        self.answers += 1
+        if not (self.count or self.decoding or self.timers.step.crowded):
+            return self.flush()
+        if not self.flush_due:
+            self.flush_due = True
+            self.timers.step.at_end(self, end_of_step)
+        elif self.answers > MANY and self.timers.step.is_late():
+            # Somebody keeps the loop from its work, and sends meanwhile: then every frame goes out
+            # when it is made.
+            return self.flush()
+        return 0
+
+    cdef int flush(self) except -1:
+        """Write what is gathered."""
+        cdef uint8_t *gathered = self.gathered
+        cdef Py_ssize_t size = self.gathered_size
+        cdef Py_ssize_t sent
+        cdef bytes rest = None
+        if gathered == NULL:
+            return 0
+        sent = self._send(gathered, size, NULL, 0)
+        if sent < size:
+            rest = PyBytes_FromStringAndSize(<const char *>gathered + sent, size - sent)
+        self.gathered = NULL
+        self.gathered_size = 0
+        self.timers.buffers.give_back(gathered)
+        if rest is not None:
+            self._hand_over(rest)
+        return self._check()
+
+    cdef void drop_gathered(self) noexcept:
+        if self.gathered != NULL:
+            self.timers.buffers.give_back(self.gathered)
+            self.gathered = NULL
+            self.gathered_size = 0
+
+    cdef int write(self, bytes data) except -1:
+        """Write bytes that are no frame, and behind which others come."""
+        self.flush()
+        self.written += PyBytes_GET_SIZE(data)
+        self._hand_over(data)
+        return self._check()
+
+    cdef int _emit_large(
+        self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bytes payload
+    ) except -1:
+        """A frame that is not copied behind its header. What of ``payload`` has to wait, waits as
+        the object that it is."""
+        cdef uint8_t head[MAX_HEADER]
+        cdef Py_ssize_t size
+        cdef Py_ssize_t sent
+        cdef bytes masked
+        if self.is_client:
+            # Masking copies, and the header may as well go in front of the copy.
+            masked = frame(opcode, fin, rsv1, p, n, True, new_masking_key())
+            payload = masked
+            n = PyBytes_GET_SIZE(masked)
+            p = <const uint8_t *>PyBytes_AS_STRING(masked)
+            size = 0
+            sent = self._send(p, n, NULL, 0)
+        else:
+            size = write_header(head, opcode, fin, rsv1, n, False, 0)
+            sent = self._send(head, size, p, n)
+        if sent < size:
+            self._hand_over(PyBytes_FromStringAndSize(<const char *>head + sent, size - sent))
+            sent = size
+        sent -= size
+        if sent < n:
+            if payload is None:
+                self._hand_over(PyBytes_FromStringAndSize(<const char *>p + sent, n - sent))
+            else:
+                self._hand_over(memoryview(payload)[sent:] if sent else payload)
+        return self._check()
+
+    cdef Py_ssize_t _send(
+        self, const uint8_t *head, Py_ssize_t head_size, const uint8_t *body, Py_ssize_t body_size
+    ) except -1:
+        """Give the kernel what it takes of two pieces; what is left is to be handed over."""
+        self.written += head_size + body_size
+        if self.descriptor < 0:
+            if self.descriptor == NONE_TO_USE:
+                return 0
+            self.descriptor = descriptor_of(self.transport)
+            if self.descriptor < 0:
+                return 0
+        if self.held_back:
+            if self.transport.get_write_buffer_size():
+                return 0
+            self.held_back = False
+        # A loop that was closed has closed the descriptor, which may be another connection's now.
+        if not self.timers.step.running and not self.loop.is_running():
+            return 0
+        return fastws_send(self.descriptor, head, head_size, body, body_size)
+
+    cdef int _hand_over(self, object data) except -1:
+        self.held_back = True
+        try:
+            self.transport.write(data)
+        except (OSError, RuntimeError):
+            # uvloop refuses writes between a transport's failure and connection_lost().
+            if not self.transport.is_closing():
+                raise
+        return 0
+
+    cdef int _check(self) except -1:
+        if self.written >= self.check_at:
+            self.check_at = self.written + CHECK
+            if self.transport.is_closing():
+                # It throws everything away, and so never fills up: a handler that only sends would
+                # keep the loop from calling connection_lost().
+                self.write_paused = True
+        return 0
