@@ -7,6 +7,7 @@
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 cdef extern from "_mask.h" nogil:
     void fastws_mask(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key, unsigned phase) noexcept
@@ -39,6 +40,14 @@ cdef enum:
 
 cdef enum:
     MAX_HEADER = 14  # bytes: 2, a 64-bit length, a masking key
+
+# The bits of a header's first two bytes, and the lengths that stand for longer ones.
+cdef enum:
+    FIN = 0x80
+    RSV1 = 0x40
+    MASK = 0x80
+    LENGTH_16 = 126
+    LENGTH_64 = 127
 
 
 @cython.final
@@ -85,7 +94,11 @@ cdef class FrameParser:
     cdef int next_event(self) except -3
     cdef bint has_input(self) noexcept
     cdef bint at_boundary(self) noexcept
-    cdef object pop_payload(self)
+    # The last event's payload; the parser keeps no reference to it.
+    cdef inline object pop_payload(self):
+        payload = self.payload
+        self.payload = None
+        return payload
 
     cdef int _next_event(self) except -3
     cdef int _fail(self, str name) except -3
@@ -106,13 +119,67 @@ cdef class FrameParser:
     cdef int _reserve(self, Py_ssize_t needed) except -1
 
 
-cdef Py_ssize_t header_size(uint64_t n, bint masked) noexcept nogil
-cdef Py_ssize_t write_header(
+# -- building frames: inline, since every message goes through them -----------------------------
+
+
+cdef inline void _unmask(
+    uint8_t *target, const uint8_t *p, size_t n, uint32_t key, bint masked
+) noexcept nogil:
+    if masked:
+        fastws_mask(target, p, n, key, 0)
+    else:
+        memcpy(target, p, n)
+
+
+cdef inline Py_ssize_t header_size(uint64_t n, bint masked) noexcept nogil:
+    """Bytes of the header in front of a payload of ``n`` bytes."""
+    return (2 if n < LENGTH_16 else 4 if n <= 0xFFFF else 10) + (4 if masked else 0)
+
+
+cdef inline Py_ssize_t write_header(
     uint8_t *dst, int opcode, bint fin, bint rsv1, uint64_t n, bint masked, uint32_t key
-) noexcept nogil
-cdef Py_ssize_t write_frame(
-    uint8_t *dst, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bint masked, uint32_t key
-) noexcept nogil
+) noexcept nogil:
+    """Write a header to ``dst``, which has room for header_size() bytes; returns that size."""
+    cdef Py_ssize_t size
+    cdef int i
+    cdef uint8_t mask_bit = MASK if masked else 0
+    dst[0] = <uint8_t>((FIN if fin else 0) | (RSV1 if rsv1 else 0) | opcode)
+    if n < LENGTH_16:
+        dst[1] = mask_bit | <uint8_t>n
+        size = 2
+    elif n <= 0xFFFF:
+        dst[1] = mask_bit | LENGTH_16
+        dst[2] = <uint8_t>(n >> 8)
+        dst[3] = <uint8_t>(n & 0xFF)
+        size = 4
+    else:
+        dst[1] = mask_bit | LENGTH_64
+        for i in range(8):
+            dst[2 + i] = <uint8_t>((n >> (56 - 8 * i)) & 0xFF)
+        size = 10
+    if masked:
+        memcpy(dst + size, &key, 4)
+        size += 4
+    return size
+
+
+cdef inline Py_ssize_t write_frame(
+    uint8_t *dst,
+    int opcode,
+    bint fin,
+    bint rsv1,
+    const uint8_t *p,
+    Py_ssize_t n,
+    bint masked,
+    uint32_t key,
+) noexcept nogil:
+    """Write a frame to ``dst``, which has room for header_size() bytes and ``n``; returns its
+    size. The caller checks the length of control frames."""
+    cdef Py_ssize_t size = write_header(dst, opcode, fin, rsv1, n, masked, key)
+    _unmask(dst + size, p, n, key, masked)
+    return size + n
+
+
 cdef bytes frame(int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bint masked, uint32_t key)
 
 

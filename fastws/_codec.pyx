@@ -21,15 +21,10 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
 
 cdef enum:
-    FIN = 0x80
-    RSV1 = 0x40
     RSV = 0x70
     OPCODE = 0x0F
     CONTROL = 0x08
-    MASK = 0x80
     LENGTH = 0x7F
-    LENGTH_16 = 126
-    LENGTH_64 = 127
     CONTROL_MAX = 125
     NO_STATUS = 1005
     INFLATED_AT_ONCE = 16384  # compressed bytes, which are copied to be unmasked
@@ -104,11 +99,16 @@ cdef class FrameParser:
         close_reason, before it calls again. After an exception (there is no memory for a message,
         or a fault of the inflater) the parser is finished: it has lost its place.
         """
+        cdef int event = FAILED
+        cdef bint sound = False
+        # Not `except`, which would save the exception that is being handled, every time.
         try:
-            return self._next_event()
-        except BaseException:
-            self._finish()
-            raise
+            event = self._next_event()
+            sound = True
+        finally:
+            if not sound:
+                self._finish()
+        return event
 
     cdef int _next_event(self) except -3:
         cdef bytes chunk
@@ -147,12 +147,6 @@ cdef class FrameParser:
     cdef bint at_boundary(self) noexcept:
         """Whether nothing is under way: no message, no frame, no part of a header."""
         return not self.in_payload and self.head_have == 0 and self.message == 0
-
-    cdef object pop_payload(self):
-        """The last event's payload; the parser keeps no reference to it."""
-        payload = self.payload
-        self.payload = None
-        return payload
 
     cdef int _short_message(self, const uint8_t *p, Py_ssize_t have) except -3:
         """What most frames are: a whole message of at most 125 bytes, all of it here. 0: this is
@@ -499,65 +493,7 @@ cdef inline int _header_length(uint8_t second) noexcept nogil:
     )
 
 
-cdef inline void _unmask(
-    uint8_t *target, const uint8_t *p, size_t n, uint32_t key, bint masked
-) noexcept nogil:
-    if masked:
-        fastws_mask(target, p, n, key, 0)
-    else:
-        memcpy(target, p, n)
-
-
 # -- building frames -----------------------------------------------------------------------------
-
-
-cdef Py_ssize_t header_size(uint64_t n, bint masked) noexcept nogil:
-    """Bytes of the header in front of a payload of ``n`` bytes."""
-    return (2 if n < LENGTH_16 else 4 if n <= 0xFFFF else 10) + (4 if masked else 0)
-
-
-cdef Py_ssize_t write_header(
-    uint8_t *dst, int opcode, bint fin, bint rsv1, uint64_t n, bint masked, uint32_t key
-) noexcept nogil:
-    """Write a header to ``dst``, which has room for header_size() bytes; returns that size."""
-    cdef Py_ssize_t size
-    cdef int i
-    cdef uint8_t mask_bit = MASK if masked else 0
-    dst[0] = <uint8_t>((FIN if fin else 0) | (RSV1 if rsv1 else 0) | opcode)
-    if n < LENGTH_16:
-        dst[1] = mask_bit | <uint8_t>n
-        size = 2
-    elif n <= 0xFFFF:
-        dst[1] = mask_bit | LENGTH_16
-        dst[2] = <uint8_t>(n >> 8)
-        dst[3] = <uint8_t>(n & 0xFF)
-        size = 4
-    else:
-        dst[1] = mask_bit | LENGTH_64
-        for i in range(8):
-            dst[2 + i] = <uint8_t>((n >> (56 - 8 * i)) & 0xFF)
-        size = 10
-    if masked:
-        memcpy(dst + size, &key, 4)
-        size += 4
-    return size
-
-
-cdef Py_ssize_t write_frame(
-    uint8_t *dst,
-    int opcode,
-    bint fin,
-    bint rsv1,
-    const uint8_t *p,
-    Py_ssize_t n,
-    bint masked,
-    uint32_t key,
-) noexcept nogil:
-    """Write a frame to ``dst``, which has room for header_size() bytes and ``n``; returns its
-    size. The caller checks the length of control frames."""
-    cdef Py_ssize_t size = write_header(dst, opcode, fin, rsv1, n, masked, key)
-    _unmask(dst + size, p, n, key, masked)
-    return size + n
 
 
 cdef bytes frame(

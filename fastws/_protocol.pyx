@@ -32,6 +32,9 @@ __all__ = ["Protocol", "Session"]
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    void *PyUnicode_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 cdef enum:
     NO_STATUS = 1005
@@ -164,7 +167,11 @@ cdef class Session:
         cdef Py_ssize_t n = 0
         cdef const char *p
         if PyUnicode_Check(data):
-            p = PyUnicode_AsUTF8AndSize(data, &n)
+            if PyUnicode_IS_COMPACT_ASCII(data):
+                p = <const char *>PyUnicode_DATA(data)
+                n = PyUnicode_GET_LENGTH(data)
+            else:
+                p = PyUnicode_AsUTF8AndSize(data, &n)
             return self.send_message(OP_TEXT, <const uint8_t *>p, n, None)
         payload = _utf8_bytes(data)
         return self.send_message(

@@ -28,6 +28,7 @@ cdef class Waiter:
 @cython.final
 cdef class LoopStep:
     cdef readonly object loop
+    cdef object done  # a Future whose result is None
     cdef list waking  # Waiters to run
     cdef list ending  # owners to call `end` with
     cdef end_of_step end  # one for all, so that at_end() makes no object

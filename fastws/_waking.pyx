@@ -64,7 +64,7 @@ cdef class Waiter:
     cdef int run(self) except -1:
         callback = self.callback
         context = self.context
-        # is_cancelled stays: the callback asks for the result.
+        # is_cancelled stays: the task asks for the result.
         self.due = False
         self.callback = None
         self.context = None
@@ -72,7 +72,8 @@ cdef class Waiter:
             return 0
         PyContext_Enter(context)
         try:
-            callback(self)
+            # The task asks what it is given for the result, a Future without a call into Python.
+            callback(self if self.is_cancelled else self.step.done)
         finally:
             PyContext_Exit(context)
         return 0
@@ -89,6 +90,8 @@ cdef class Waiter:
 cdef class LoopStep:
     def __init__(self, loop):
         self.loop = loop
+        self.done = loop.create_future()
+        self.done.set_result(None)
         self.waking = []
         self.ending = []
 

@@ -5,6 +5,7 @@ from cpython.object cimport PyObject
 
 from fastws._awaitables cimport Awaitable
 from fastws._outlet cimport Outlet
+from fastws._protocol cimport CONNECTED
 
 
 cdef class Writer(Outlet):
@@ -15,7 +16,13 @@ cdef class Writer(Outlet):
     cdef bytes owed_pong  # the one to send when the writer has drained
     cdef unsigned loose  # sends above the write buffer's mark that no task waits for
 
-    cdef bint may_send(self) except -1
+    # Whether to send, or to drop without a word; raises what tells that it is too late.
+    @cython.final
+    cdef inline bint may_send(self) except -1:
+        self.check_thread()
+        return True if self.state == CONNECTED else self.may_send_late()
+
+    cdef bint may_send_late(self) except -1
     cdef object send_text(self, object data)
     cdef object send_binary(self, object data)
     cdef object send_json_bytes(self, bytes data, bint binary)

@@ -7,18 +7,13 @@ from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport READY, Awaitable, give, install, wake_all, yield_future
 from fastws._codec cimport OP_BINARY, OP_PONG, OP_TEXT
-from fastws._protocol cimport CONNECTED
 
 cdef enum:
     TRY_AGAIN_LATER = 1013
 
 
 cdef class Writer(Outlet):
-    cdef bint may_send(self) except -1:
-        """Whether to send, or to drop without a word; raises what tells that it is too late."""
-        self.check_thread()
-        if self.state == CONNECTED:
-            return True
+    cdef bint may_send_late(self) except -1:
         self.check_accepted()
         if self.is_quiet():
             self.dropped += 1
