@@ -6,7 +6,7 @@ it is made of has a room for each: see ``_connection.pxd``.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from typing_extensions import final
@@ -45,7 +45,8 @@ class Connection(Closing):
         secure: whether this is TLS.
         root_path: for the ASGI scope.
         lifespan_state: what the lifespan left, for ``ws.state``; it is not changed.
-        extra_headers: headers that every response to the opening handshake carries.
+        extra_headers: headers that every response to the opening handshake carries, from
+            :func:`~fastws.http_fields.normalize_headers`; none that belongs to the handshake.
         strict_send: whether every send to a peer that is gone raises; see :attr:`dropped`. At the
             client's end every one does.
         on_answered: called once with the connection and the status that answers its opening
@@ -68,7 +69,7 @@ class Connection(Closing):
         secure: bool = False,
         root_path: str = "",
         lifespan_state: Mapping[str, Any] | None = None,
-        extra_headers: Iterable[tuple[str, str]] = (),
+        extra_headers: Sequence[tuple[bytes, bytes]] = (),
         strict_send: bool = False,
         on_answered: Callable[[Connection, int], object] | None = None,
         on_lost: Callable[[Connection], object] | None = None,

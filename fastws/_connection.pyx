@@ -108,7 +108,8 @@ cdef class Connection(Closing):
             self.upgrade,
             subprotocol=subprotocol,
             extensions=None if agreed is None else agreed[0],
-            headers=[*self.extra_headers, *normalize_headers(headers)],
+            headers=headers,
+            server_headers=self.extra_headers,
         )
         self.write(response)
         self.upgrade = None

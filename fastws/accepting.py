@@ -23,8 +23,11 @@ except ImportError:  # Windows
 
 __all__ = ["ACCEPTED_AT_ONCE", "SHORTAGES", "AcceptQueue", "Acceptor"]
 
-RESERVED_FILES = 12
+RESERVED_FILES = 16
 """Open files that are left to the application when accepting pauses."""
+
+CHECK_EVERY = 4
+"""Connections after which it is checked how many descriptors are left."""
 
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at how many descriptors are left: so long may one that the application
@@ -35,8 +38,12 @@ RECOVERED = 10.0
 back."""
 
 ACCEPTED_AT_ONCE = 8
-"""Connections that are accepted in one step of the loop before it is checked how many descriptors
-are left; not more than the reserve."""
+"""Connections that are accepted in one step of the loop. With those of CHECK_EVERY it is not more
+than the reserve, for the check comes after them.
+
+A server of uvloop accepts one, and a step of the loop costs as much as a third of a handshake. So
+there are as many servers, each with a duplicate of the socket. When a single connection comes, all
+but one of them try in vain, which costs a system call each."""
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept(2) fails with while descriptors, or memory for them, are missing."""
@@ -101,6 +108,7 @@ class Acceptor:
         self._resuming: asyncio.Task[None] | None = None
         self._closed = False
         self._paused_at: float | None = None
+        self._unchecked = 0
 
     @property
     def is_accepting(self) -> bool:
@@ -118,6 +126,12 @@ class Acceptor:
 
     def check(self) -> None:
         """Pause if file descriptors are running out; to be called for each new connection."""
+        self._unchecked += 1
+        if self._unchecked >= CHECK_EVERY:
+            self._check_now()
+
+    def _check_now(self) -> None:
+        self._unchecked = 0
         if self.is_accepting and self._is_short():
             self._pause()
 
@@ -141,7 +155,8 @@ class Acceptor:
                 # pause, or another process with the socket, does not mean.
                 on_port = listening.family in (socket.AF_INET, socket.AF_INET6)
                 if on_port and not isinstance(self._loop, asyncio.SelectorEventLoop):
-                    self._servers.append(await self._serve(listening))
+                    for _ in range(ACCEPTED_AT_ONCE):
+                        self._servers.append(await self._serve(listening))
                 else:
                     self._poll(listening)
         except BaseException:
@@ -180,7 +195,7 @@ class Acceptor:
             self._made.add(made)
             made.add_done_callback(self._made.discard)
         # Now: the next ones are accepted before the loop has told about these.
-        self.check()
+        self._check_now()
 
     def _stop(self) -> None:
         for server in self._servers:
@@ -210,7 +225,7 @@ class Acceptor:
     def _can_resume(self) -> bool:
         """Whether the reserve is there again, besides what accepting itself takes."""
         opened: list[int] = []
-        needed = RESERVED_FILES + 2 * len(self._sockets)
+        needed = RESERVED_FILES + (ACCEPTED_AT_ONCE + 1) * len(self._sockets)
         try:
             while len(opened) < needed:
                 opened.append(os.dup(self._sockets[0].fileno()))
@@ -233,7 +248,7 @@ class Acceptor:
     def _look(self) -> None:
         self._timer = self._loop.call_later(LOOK_INTERVAL, self._look)
         if self.is_accepting:
-            self.check()
+            self._check_now()
         elif self._resuming is None and self._can_resume():
             self._resuming = self._loop.create_task(self._resume())
         if (

@@ -14,8 +14,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -173,8 +172,7 @@ def wants_upgrade(request: Request) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(NamedTuple):
     """A request that every rule of the opening handshake allows to accept.
 
     Parameters:
@@ -269,7 +267,7 @@ def check_upgrade(
     )
 
 
-def parse_extensions(values: Iterable[bytes]) -> list[Extension]:
+def parse_extensions(values: Sequence[bytes]) -> list[Extension]:
     """Read the values of all Sec-WebSocket-Extensions headers (RFC 6455 section 9.1).
 
     Raises:
@@ -311,6 +309,7 @@ def accept_response(
     subprotocol: str | None = None,
     extensions: str | None = None,
     headers: HeaderPairs | None = None,
+    server_headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> bytes:
     """The 101 response, after which the connection carries frames (RFC 6455 section 4.2.2).
 
@@ -319,6 +318,8 @@ def accept_response(
         subprotocol: one of ``upgrade.subprotocols``, or ``None`` for none: no header then.
         extensions: the value of Sec-WebSocket-Extensions from :func:`fastws.deflate.negotiate`.
         headers: the application's own.
+        server_headers: the server's, from :func:`normalize_headers`; none that belongs to the
+            handshake.
 
     Raises:
         ValueError: the subprotocol was not offered; a header is malformed (see
@@ -341,4 +342,4 @@ def accept_response(
         own += normalize_headers([("Sec-WebSocket-Extensions", extensions)])
     added = normalize_headers(headers)
     refuse_owned(added, _OWNED_BY_ACCEPT)
-    return build_message("HTTP/1.1 101 Switching Protocols", own + added)
+    return build_message("HTTP/1.1 101 Switching Protocols", [*own, *server_headers, *added])

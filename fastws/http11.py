@@ -8,7 +8,6 @@ compiled connection. The rules of requests and handshakes are in ``http_head.py`
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Iterable
 from enum import Enum, auto
 from typing import cast
@@ -16,7 +15,6 @@ from typing import cast
 from fastws._connection import Connection
 from fastws.exceptions import HandshakeError, HTTPException
 from fastws.handshake import check_upgrade, wants_upgrade
-from fastws.http_fields import normalize_headers
 from fastws.http_head import HeadReader, error_response, has_body, http_response, parse_request
 from fastws.http_head import Request as RequestHead
 from fastws.hub import Hub
@@ -286,7 +284,7 @@ class HTTPProtocol(asyncio.Protocol):
         upgrade = check_upgrade(head, origins=config.ws_origins, secure=client.secure)
         if config.ws_subprotocols:
             spoken = tuple(name for name in upgrade.subprotocols if name in config.ws_subprotocols)
-            upgrade = dataclasses.replace(upgrade, subprotocols=spoken)
+            upgrade = upgrade._replace(subprotocols=spoken)
         if self._counted is None:
             self._counted = client.address
             if hub.addresses.add(client.address):
@@ -376,7 +374,7 @@ class HTTPProtocol(asyncio.Protocol):
     def _build(self, head: RequestHead, response: Response) -> bytes:
         # Whether the connection goes on is this module's to say, and http_response writes it.
         headers = [header for header in response.raw_headers if header[0] != b"connection"]
-        headers += normalize_headers(self._hub.response_headers())
+        headers += self._hub.response_headers()
         return http_response(
             response.status_code,
             headers,
@@ -427,9 +425,7 @@ class HTTPProtocol(asyncio.Protocol):
         """Answer with ``error`` and close."""
         self._hub.refused(self._client.address, self._reader.head, error)
         self._last_response = True
-        headers = [*error.headers, *self._hub.response_headers()]
-        answer = HandshakeError(error.status, error.message, headers)
-        self._write(error_response(answer))
+        self._write(error_response(error, self._hub.response_headers()))
         self._leave()
 
     def _write(self, response: bytes) -> None:

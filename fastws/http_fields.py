@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 __all__ = [
@@ -34,14 +34,20 @@ def is_token(value: bytes) -> bool:
     return bool(value) and not value.translate(None, _TOKEN)
 
 
-def list_elements(values: Iterable[bytes]) -> list[bytes]:
+def list_elements(values: Sequence[bytes]) -> list[bytes]:
     """The elements of a comma-separated field, over all its lines (RFC 9110 section 5.6.1)."""
+    if not values:
+        return []
     elements = [element.strip(b" \t") for value in values for element in value.split(b",")]
     return [element for element in elements if element]
 
 
-def has_token(values: Iterable[bytes], token: bytes) -> bool:
+def has_token(values: Sequence[bytes], token: bytes) -> bool:
     """Whether a comma-separated field has ``token`` (lower case) among its elements."""
+    for value in values:
+        # Mostly it is the only one.
+        if value.lower() == token:
+            return True
     return any(element.lower() == token for element in list_elements(values))
 
 

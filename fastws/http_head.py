@@ -11,9 +11,9 @@ mistake.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import httptools
@@ -112,6 +112,8 @@ class HeadReader:
         if data[:1] == TLS_HANDSHAKE and not before:
             # It waits for an answer, and none of its bytes need ever be the end of a line.
             raise bad_request("this is TLS, and HTTP without TLS is served here")
+        if not before and self._read_at_once(data):
+            return data[len(self.head) :]
         # One byte beyond the limit is enough to refuse, however much arrived.
         buffer += data[: limits.max_header_size + 1 - before]
         while (newline := buffer.find(b"\n", self._scanned)) >= 0:
@@ -148,6 +150,28 @@ class HeadReader:
         if length > limits.max_header_line or len(buffer) > limits.max_header_size:
             raise self._too_large(length)
         return None
+
+    def _read_at_once(self, data: bytes) -> bool:
+        """Read a head that came in one piece and is within the limits, as most are.
+
+        About any other :meth:`feed` finds out what is to be said.
+        """
+        limits = self._limits
+        end = data.find(b"\r\n\r\n") + 4
+        if not 4 < end <= limits.max_header_size:
+            return False
+        head = data[:end]
+        # The last two are empty: behind the last line, and behind the empty one.
+        lines = head.split(b"\r\n")
+        if (
+            not lines[0]
+            or len(lines) - 3 > limits.max_header_count
+            or len(max(lines, key=len)) > limits.max_header_line
+            or head.count(b"\n") != len(lines) - 1
+        ):
+            return False
+        self.head = head
+        return True
 
     def _too_large(self, line_length: int) -> HandshakeError:
         limits = self._limits
@@ -207,8 +231,7 @@ def _parse_head(
 # ------------------------------------------------------------------------------ requests
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The head of an HTTP request.
 
     Parameters:
@@ -313,8 +336,7 @@ def has_body(request: Request) -> bool:
 # ------------------------------------------------------------------------------ responses
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """The head of an HTTP response.
 
     Parameters:
@@ -420,9 +442,17 @@ def http_response(
     return build_message(start_line, fields, b"" if head_only else body)
 
 
-def error_response(error: HandshakeError) -> bytes:
-    """The response that tells the peer why its handshake failed; close the connection after it."""
-    headers = [*error.headers, ("Content-Type", "text/plain; charset=utf-8")]
+def error_response(
+    error: HandshakeError, server_headers: Sequence[tuple[bytes, bytes]] = ()
+) -> bytes:
+    """The response that tells the peer why its handshake failed; close the connection after it.
+
+    Parameters:
+        error: what was wrong.
+        server_headers: those that the server adds to every response.
+    """
+    kind = ("Content-Type", "text/plain; charset=utf-8")
+    headers: list[tuple[bytes | str, bytes | str]] = [*error.headers, *server_headers, kind]
     return http_response(error.status, headers, f"{error.message}\n".encode())
 
 

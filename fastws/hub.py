@@ -14,6 +14,7 @@ from fastws.access_log import log_answer, log_end, log_refusal, log_response
 from fastws.addresses import AddressCounts
 from fastws.app import FastWS
 from fastws.config import Config
+from fastws.http_fields import normalize_headers
 from fastws.logs import access_log
 from fastws.metrics import Metrics
 from fastws.proxies import TrustedProxies
@@ -82,14 +83,14 @@ class Hub:
             self._pages[config.health] = self._show_health
         self._addresses: dict[tuple[str, int], tuple[str, int]] = {}
         self._on_empty: asyncio.Future[None] | None = None
-        self._headers: list[tuple[str, str]] = []
+        self._headers: list[tuple[bytes, bytes]] = []
         self._headers_second = -1
 
     def __len__(self) -> int:
         """Open connections."""
         return len(self.requests) + len(self.connections)
 
-    def response_headers(self) -> list[tuple[str, str]]:
+    def response_headers(self) -> list[tuple[bytes, bytes]]:
         """The headers that every response carries; made anew each second for the date."""
         second = int(time.time())
         if second != self._headers_second:
@@ -99,7 +100,7 @@ class Hub:
                 headers.append(("Server", "fastws"))
             if config.date_header:
                 headers.append(("Date", formatdate(second, usegmt=True)))
-            self._headers, self._headers_second = headers, second
+            self._headers, self._headers_second = normalize_headers(headers), second
         return self._headers
 
     def shared_address(self, address: tuple[str, int] | None) -> tuple[str, int] | None:

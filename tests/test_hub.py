@@ -52,8 +52,8 @@ def test_headers_of_every_response_are_made_once_a_second(monkeypatch: pytest.Mo
         hub = Hub(Config("x", server_header=True), FastWS(), asyncio.get_running_loop())
         monkeypatch.setattr("time.time", lambda: 1000.2)
         headers = hub.response_headers()
-        assert ("Server", "fastws") in headers
-        assert ("Date", "Thu, 01 Jan 1970 00:16:40 GMT") in headers
+        assert (b"Server", b"fastws") in headers
+        assert (b"Date", b"Thu, 01 Jan 1970 00:16:40 GMT") in headers
         assert hub.response_headers() is headers
         monkeypatch.setattr("time.time", lambda: 1001.0)
         assert hub.response_headers() is not headers

@@ -16,7 +16,7 @@ import inspect
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar, cast
 
 import httptools
@@ -38,6 +38,7 @@ from fastws.codes import CloseCode
 from fastws.exceptions import HandshakeError, WebSocketDisconnect
 from fastws.handshake import Upgrade, check_upgrade
 from fastws.http11 import LINGER
+from fastws.http_fields import normalize_headers
 from fastws.http_head import error_response, parse_request
 from fastws.limits import DeflateOptions, Limits
 from fastws.logs import peer_name, printable
@@ -191,8 +192,7 @@ class WebSocketProtocol(asyncio.Protocol):
         peer = peer_name(get_remote_addr(self._transport))
         log.info("%s - WebSocket handshake refused: %s", peer, printable(str(error)))
         self._refused = True
-        headers = [*error.headers, *_as_text(self._server_state.default_headers)]
-        self._transport.write(error_response(HandshakeError(error.status, error.message, headers)))
+        self._transport.write(error_response(error, self._server_state.default_headers))
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._shared().timers.schedule(self, LINGER)
@@ -216,7 +216,7 @@ class WebSocketProtocol(asyncio.Protocol):
             deflate=shared.deflate,
             client=client,
             secure=secure,
-            extra_headers=_as_text(self._server_state.default_headers),
+            extra_headers=normalize_headers(self._server_state.default_headers),
             # ASGI 2.4 wants an OSError of every send to a peer that is gone.
             strict_send=True,
             on_answered=self._on_answered,
@@ -281,10 +281,6 @@ def handed_over(transport: asyncio.Transport) -> tuple[str, bytes]:
     if isinstance(trailing, tuple):
         return version, bytes(trailing[0])
     return version, b""
-
-
-def _as_text(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
 def coroutine_function(function: F) -> F:
