@@ -144,13 +144,20 @@ def choose_cores(nice: int) -> Cores:
     return Cores(server=available[-1], load=available[0], nice=nice)
 
 
-def estimate_seconds(options: Options, keys: Sequence[str], servers: int) -> float:
+def estimate_seconds(options: Options, keys: Sequence[str], servers: Sequence[Server]) -> float:
     a_run = options.warmup + options.seconds + _AROUND_A_RUN
-    runs = servers + 1 + -(-servers // BETWEEN_BASELINES)
-    workloads = [key for key in keys if key in BY_KEY]
-    modes = {BY_KEY[key].compression for key in workloads}
-    timed = options.rounds * (len(workloads) * runs * a_run + len(modes) * servers * _START)
-    idle = sum(_IDLE[one.connections] for one in IDLE if one.key in keys) * (servers + 1)
+    timed = idle = 0.0
+    started: set[tuple[Server, str]] = set()
+    for key in keys:
+        taking_part = [server for server in servers if server.takes_part_in(key)]
+        if key in BY_KEY:
+            baselines = 1 + -(-len(taking_part) // BETWEEN_BASELINES)
+            timed += (len(taking_part) + baselines) * a_run
+            started |= {(server, BY_KEY[key].compression) for server in taking_part}
+        for one in IDLE:
+            if one.key == key:
+                idle += _IDLE[one.connections] * (len(taking_part) + 1)
+    timed = options.rounds * (timed + len(started) * _START)
     return timed + idle * idle_rounds(options) + (micro.SECONDS if micro.KEY in keys else 0)
 
 
@@ -218,13 +225,14 @@ class Bench:
         self.failures.setdefault(key, {}).setdefault(server.name, []).append(error.brief)
         print(f"FAILED {key} {error}", file=sys.stderr)
 
-    def _gave_up(self, key: str, server: Server) -> bool:
-        """The first failure may have been the machine's."""
-        return len(self.failures.get(key, {}).get(server.name, [])) > 1
+    def _is_out(self, key: str, server: Server) -> bool:
+        """Whether it is not measured there, or failed twice: once may have been the machine."""
+        gave_up = len(self.failures.get(key, {}).get(server.name, [])) > 1
+        return gave_up or not server.takes_part_in(key)
 
     def _turns(self, key: str, turn: int) -> list[list[Server]]:
         """In each round others are neighbours of the baseline, and first."""
-        left = [server for server in self.servers if not self._gave_up(key, server)]
+        left = [server for server in self.servers if not self._is_out(key, server)]
         shift = turn % len(left) if left else 0
         left = left[shift:] + left[:shift]
         return [left[i : i + BETWEEN_BASELINES] for i in range(0, len(left), BETWEEN_BASELINES)]
@@ -259,7 +267,7 @@ class Bench:
         runs: dict[str, list[IdleMemory]] = {}
         for _ in range(idle_rounds(self.options)):
             for server in (TCP_ECHO, *self.servers):
-                if self._gave_up(idle.key, server):
+                if self._is_out(idle.key, server):
                     continue
                 connections = 500 if self.options.quick else idle.connections
                 compression = "off" if server.raw else idle.compression
@@ -380,7 +388,7 @@ def main() -> int:
         versions = report.versions(python, [TCP_ECHO, *SERVERS.values()])
         servers = choose_servers(options, versions)
         keys = choose_keys(options)
-        expected = estimate_seconds(options, keys, len(servers))
+        expected = estimate_seconds(options, keys, servers)
         print(f"about {expected / 60:.0f} minutes", file=sys.stderr)
         if options.show:
             print("workloads:", *keys, "\nservers:", *(server.name for server in servers))

@@ -17,6 +17,17 @@ FASTWS = Server(
     awaits=True,
 )
 
+# The same with another zlib, so only where something is compressed. What may be missing is that.
+FASTWS_ZLIB_NG = Server(
+    "fastws-zlib-ng",
+    "**fastws**, zlib-ng",
+    "fastws_echo",
+    ("zlib-ng", "fastws", "uvloop", "httptools", "orjson"),
+    variant="zlib-ng",
+    awaits=True,
+    only=("deflate-dedicated", "deflate-shared"),
+)
+
 _UVICORN = ("uvicorn", "httptools", "uvloop")
 
 PEERS = (
@@ -101,4 +112,4 @@ DROP_IN = Server(
     ("fastapi", "starlette", *_UVICORN, "fastws"),
 )
 
-SERVERS = {server.name: server for server in (FASTWS, DROP_IN, *PEERS)}
+SERVERS = {server.name: server for server in (FASTWS, FASTWS_ZLIB_NG, DROP_IN, *PEERS)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from benchmarks.contenders import PEERS
+from benchmarks.contenders import FASTWS, FASTWS_ZLIB_NG, PEERS
 from benchmarks.report import Rows, Target
 
 Results = Mapping[str, Rows]
@@ -30,7 +30,7 @@ def _own(key: str, figure: str) -> Callable[[Results], float]:
     return lambda results: _median(results, key, figure)
 
 
-def _against_best_awaiting_peer(key: str) -> Callable[[Results], float]:
+def _against_best_awaiting_peer(key: str, server: str = FASTWS.name) -> Callable[[Results], float]:
     def value(results: Results) -> float:
         peers = [
             _median(results, key, "cpu_ratio", peer.name)
@@ -39,7 +39,7 @@ def _against_best_awaiting_peer(key: str) -> Callable[[Results], float]:
         ]
         if not peers:
             raise KeyError(key)
-        return _median(results, key, "cpu_ratio") / min(peers)
+        return _median(results, key, "cpu_ratio", server) / min(peers)
 
     return value
 
@@ -105,6 +105,18 @@ GOALS = (
         0.9,
         True,
         _against_best_awaiting_peer("deflate-shared"),
+    ),
+    Goal(
+        "compressed JSON echo, dedicated, zlib-ng: CPU, × the best Python peer with an `await` API",
+        0.5,
+        True,
+        _against_best_awaiting_peer("deflate-dedicated", FASTWS_ZLIB_NG.name),
+    ),
+    Goal(
+        "compressed JSON echo, shared, zlib-ng: CPU, × the best Python peer with an `await` API",
+        0.5,
+        True,
+        _against_best_awaiting_peer("deflate-shared", FASTWS_ZLIB_NG.name),
     ),
     Goal("handshakes/s, × picows", 1.0, False, _rate_against("handshakes", "picows")),
     Goal("handshakes/s, × uvicorn", 1.8, False, _rate_against("handshakes", "uvicorn")),

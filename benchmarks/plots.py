@@ -110,7 +110,7 @@ def _title(name: str) -> str:
 def _colour(name: str) -> str:
     if name in (TCP_ECHO.name, SEND_LOOP.name):
         return BASELINE
-    return OWN if name in ("fastws", "drop-in") else PEER
+    return OWN if name in ("fastws", "fastws-zlib-ng", "drop-in") else PEER
 
 
 def bars(plot: Plot, results: Results) -> list[tuple[str, float]]:

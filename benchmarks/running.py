@@ -51,7 +51,7 @@ class Server:
     `module`, below benchmarks.servers, runs it, with `variant` as its argument; `packages` are what
     it needs, the tested one first. `raw` servers speak TCP without WebSocket. `awaits` says that
     its users write coroutines in Python. `program` is what runs the module: python, node, or c for
-    one that is compiled.
+    one that is compiled. `only` has the keys of what it is measured in, if that is not everything.
     """
 
     name: str
@@ -62,6 +62,11 @@ class Server:
     variant: str = ""
     awaits: bool = False
     program: str = "python"
+    only: tuple[str, ...] = ()
+
+    def takes_part_in(self, key: str) -> bool:
+        """Whether it is measured in the workload, or as the idle connections, of that key."""
+        return not self.only or key in self.only
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ except ImportError as _error:
 
 from fastws._codec import FrameParser, PreparedMessage, build_frame
 from fastws.app import FastWS
+from fastws.broadcasting import broadcast
 from fastws.client import connect
 from fastws.codes import CloseCode, Opcode, WebSocketState
 from fastws.dependencies import Depends
@@ -93,6 +94,7 @@ __all__ = [
     "WebSocketException",
     "WebSocketState",
     "WebSocketTypeError",
+    "broadcast",
     "build_frame",
     "connect",
     "get_include",

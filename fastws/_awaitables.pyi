@@ -8,7 +8,7 @@ a send is queued by the call, and a receive that nobody awaits takes no message.
 The types have no constructor for Python; nothing but a verb makes one.
 """
 
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import Any, overload
 
@@ -77,6 +77,9 @@ class Awaitable:
 
     def close(self) -> None:
         """Give up waiting; what was queued stays queued, as after :meth:`throw`."""
+
+def ready() -> Coroutine[Any, Any, None]:
+    """The awaitable that stands for "done already"."""
 
 @final
 class Ready(Awaitable):

@@ -91,6 +91,10 @@ cdef class Waiting(Awaitable):
         return 1
 
 
+def ready():
+    return READY
+
+
 cdef Waiting wait_for(object future):
     cdef Waiting waiting = Waiting.__new__(Waiting)
     waiting.future = future

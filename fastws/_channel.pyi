@@ -5,11 +5,12 @@ Every verb that has to be awaited returns a coroutine, though not one of an ``as
 """
 
 import builtins
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Literal, TypeVar, overload
 
 from typing_extensions import Buffer, Self, disjoint_base
 
+from fastws._codec import PreparedMessage
 from fastws.codes import WebSocketState
 from fastws.http_fields import HeaderPairs
 
@@ -21,6 +22,14 @@ def give_verbs(cls: _Verbs) -> _Verbs:
 
     CPython's specialised call instructions know a C function only as a method of the object's own
     type; one that is inherited costs a third more to call.
+    """
+
+def send_to_all(connections: Iterable[Channel], message: PreparedMessage) -> list[Channel]:
+    """Send ``message`` to those that are compiled connections, and return the others.
+
+    Raises:
+        TypeError: one is no :class:`Channel`.
+        RuntimeError: the call is from another thread than one's own.
     """
 
 @disjoint_base

@@ -1,11 +1,12 @@
 # How a connection ends: the closing handshake in both directions, and the end of TCP.
 
+from fastws._codec cimport flag
 from fastws._receiver cimport Receiver
 
 
 cdef class Closing(Receiver):
     cdef readonly object task  # the handler's, None once it is done, and for a client
-    cdef bint cancel_on_disconnect
+    cdef flag cancel_on_disconnect
     cdef object on_end  # called once when the handler or TCP has ended
 
     cdef object close_open(self, int code, str reason)

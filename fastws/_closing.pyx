@@ -143,7 +143,7 @@ cdef class Closing(Receiver):
         self.note_end()
         if self.transport is not None:
             self.flush()
-            self.loop.call_soon(self.transport.abort)
+            self.timers.loop.call_soon(self.transport.abort)
         return 0
 
     cdef int cut(self, str reason) except -1:

@@ -24,6 +24,9 @@ cdef extern from "_utf8.h" nogil:
     int fastws_utf8_feed(fastws_utf8 *state, const uint8_t *p, size_t n) noexcept
     int fastws_utf8_complete(const fastws_utf8 *state) noexcept
 
+# A truth value of one byte: there are many of them in a connection.
+ctypedef uint8_t flag
+
 # Opcodes (RFC 6455 section 5.2). They are also the results of FrameParser.next_event().
 cdef enum:
     OP_CONTINUATION = 0x0
@@ -54,12 +57,14 @@ cdef enum:
 cdef class FrameParser:
     # The methods that return int give an event (an opcode), FAILED, or 0 to go on.
     # -- set once -----------------------------------------------------------------------------
-    cdef bint expect_masked  # server role: clients mask, and only they (section 5.1)
+    # Thousands of these are idle at a time: small fields stand together, so that none is padded.
     cdef uint64_t max_size  # bytes of a message, inflated; 2^63 - 1 for no limit
     cdef uint64_t max_wire_size  # payload bytes of a compressed message
     cdef uint64_t max_fragments  # frames of a message
     cdef uint64_t budget  # messages that may still begin: whoever has a clock adds to it
     cdef object inflater  # deflate.Inflater if the handshake negotiated it, else None
+    cdef flag expect_masked  # server role: clients mask, and only they (section 5.1)
+    cdef flag finished  # after CLOSE or an error: all further input is ignored
     # -- input not used yet -------------------------------------------------------------------
     cdef bytes chunk  # None when used up, so that an idle connection holds no buffer
     cdef Py_ssize_t position  # in chunk
@@ -67,31 +72,37 @@ cdef class FrameParser:
     cdef uint8_t head[MAX_HEADER]  # a header that arrived in pieces
     cdef uint8_t head_have  # bytes in head
     cdef uint8_t opcode
-    cdef bint fin
-    cdef bint in_payload  # the header is done
+    cdef flag fin
+    cdef flag in_payload  # the header is done
+    cdef uint8_t control_have  # bytes in control
+    # -- the message being put together, and small ones of the results ------------------------
+    cdef uint8_t message  # OP_TEXT or OP_BINARY while one is open, else 0
+    cdef flag compressed
+    cdef flag high  # a byte above 0x7F was seen
+    cdef uint8_t due  # the event of a message that filled() has completed, else 0
+    cdef fastws_utf8 utf8
+    cdef uint16_t close_code  # after OP_CLOSE; 1005 if the frame had none
     cdef uint32_t key  # masking key, rotated so that it fits the next payload byte
+    # -- the frame being read, again -----------------------------------------------------------
     cdef uint64_t remaining  # payload bytes still to come
     cdef PyObject *control  # owned bytes: a control frame's payload being filled, or NULL
-    cdef Py_ssize_t control_have
-    # -- the message being put together -------------------------------------------------------
-    cdef uint8_t message  # OP_TEXT or OP_BINARY while one is open, else 0
-    cdef bint compressed
+    # -- the message being put together, again --------------------------------------------------
     cdef uint64_t size  # bytes of it so far, inflated; also when it is done
     cdef uint64_t wire_size  # bytes its frames announced so far, for compressed messages
     cdef uint64_t fragments  # frames of it so far
     cdef PyObject *body  # owned bytes, bigger than what is filled; NULL when empty
     cdef Py_ssize_t body_have
-    cdef fastws_utf8 utf8
-    cdef unsigned high  # non-zero once a byte above 0x7F was seen
     # -- results ------------------------------------------------------------------------------
     cdef object payload  # of the last event: str for OP_TEXT, bytes for the others but OP_CLOSE
-    cdef int close_code  # after OP_CLOSE; 1005 if the frame had none
     cdef str close_reason
     cdef readonly object error  # codes.Violation after FAILED, else None
-    cdef bint finished  # after CLOSE or an error: all further input is ignored
 
     cdef int receive(self, object data) except -1
     cdef int next_event(self) except -3
+    # For who reads a long payload into the memory of its message, not through receive().
+    cdef uint64_t lacks(self) noexcept
+    cdef uint8_t *space(self, Py_ssize_t *size) except NULL
+    cdef int filled(self, size_t n) except -1
     cdef bint has_input(self) noexcept
     cdef bint at_boundary(self) noexcept
     # The last event's payload; the parser keeps no reference to it.
@@ -111,6 +122,7 @@ cdef class FrameParser:
     cdef int _whole_message(self, const uint8_t *p, size_t n) except -3
     cdef int _inflate(self, bytes compressed) except -3
     cdef int _append(self, const uint8_t *p, size_t n, bint masked) except -3
+    cdef int _take_in(self, const uint8_t *p, size_t n, bint masked) except -3
     cdef int _finish_message(self) except -3
     cdef int _control(self, const uint8_t *p, Py_ssize_t have) except -3
     cdef int _close_frame(self, bytes payload) except -3

@@ -29,6 +29,7 @@ cdef enum:
     NO_STATUS = 1005
     INFLATED_AT_ONCE = 16384  # compressed bytes, which are copied to be unmasked
     SMALLEST_BODY = 256  # bytes reserved at least for a message that comes in pieces
+    READ_AT_ONCE = 65536  # bytes for which space() has room at least
 
 cdef uint64_t NO_LIMIT = (<uint64_t>1 << 63) - 1
 
@@ -74,7 +75,7 @@ cdef class FrameParser:
 
     @property
     def is_finished(self):
-        return self.finished
+        return bool(self.finished)
 
     # -- for other Cython modules ------------------------------------------------------------
 
@@ -138,11 +139,56 @@ cdef class FrameParser:
                 if self.chunk is not None and self.position == PyBytes_GET_SIZE(self.chunk):
                     self.chunk = None
                 return outcome
+        if self.due != 0:
+            outcome = self.due
+            self.due = 0
+            return outcome
         return NEED_DATA if self.error is None else FAILED
 
     cdef bint has_input(self) noexcept:
         """Whether bytes were received that next_event() has not read yet."""
-        return self.chunk is not None
+        return self.chunk is not None or self.due != 0
+
+    # -- reading in place --------------------------------------------------------------------
+
+    cdef uint64_t lacks(self) noexcept:
+        """Payload bytes that the frame under way still lacks, and that can be read to where they
+        belong: not those of control frames, nor compressed ones."""
+        if not self.in_payload or self.opcode & CONTROL or self.compressed:
+            return 0
+        return self.remaining if self.chunk is None else 0
+
+    cdef uint8_t *space(self, Py_ssize_t *size) except NULL:
+        """Where some of lacks() bytes go, and how many; until any other call of the parser."""
+        cdef uint64_t wanted = max(<uint64_t>self.body_have, <uint64_t>READ_AT_ONCE)
+        self._reserve(self.body_have + <Py_ssize_t>min(wanted, self.remaining))
+        size[0] = min(
+            <uint64_t>(PyBytes_GET_SIZE(<object>self.body) - self.body_have), self.remaining
+        )
+        return <uint8_t *>PyBytes_AS_STRING(<object>self.body) + self.body_have
+
+    cdef int filled(self, size_t n) except -1:
+        """``n`` bytes were put into space(). What comes of them next_event() tells."""
+        cdef int outcome
+        cdef bint sound = False
+        try:
+            outcome = self._take_in(
+                <const uint8_t *>PyBytes_AS_STRING(<object>self.body) + self.body_have,
+                n,
+                self.expect_masked,
+            )
+            if outcome != FAILED:
+                self._consumed(n)
+                if self.remaining == 0:
+                    self.in_payload = False
+                    if self.fin:
+                        outcome = self._finish_message()
+            self.due = max(outcome, 0)
+            sound = True
+        finally:
+            if not sound:
+                self._finish()
+        return 0
 
     cdef bint at_boundary(self) noexcept:
         """Whether nothing is under way: no message, no frame, no part of a header."""
@@ -349,12 +395,17 @@ cdef class FrameParser:
         return outcome
 
     cdef int _append(self, const uint8_t *p, size_t n, bint masked) except -3:
-        """Add payload to the message under way; text is validated as it arrives (section 8.1)."""
-        cdef uint8_t *target
-        cdef unsigned high
+        """Add payload to the message under way."""
         if n == 0:
             return 0
         self._reserve(self.body_have + <Py_ssize_t>n)
+        return self._take_in(p, n, masked)
+
+    cdef int _take_in(self, const uint8_t *p, size_t n, bint masked) except -3:
+        """The same where there is room; ``p`` may be in its place already. Text is validated as it
+        arrives (section 8.1)."""
+        cdef uint8_t *target
+        cdef unsigned high
         target = <uint8_t *>PyBytes_AS_STRING(<object>self.body) + self.body_have
         self.body_have += n
         self.size += n
@@ -364,7 +415,8 @@ cdef class FrameParser:
         high = (
             fastws_mask_or(target, p, n, self.key, 0) if masked else fastws_copy_or(target, p, n)
         )
-        self.high |= high
+        if high:
+            self.high = True
         if high or not fastws_utf8_complete(&self.utf8):
             if fastws_utf8_feed(&self.utf8, target, n) < 0:
                 return self._fail("INVALID_UTF8")

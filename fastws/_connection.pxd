@@ -17,7 +17,7 @@ cdef class Connection(Closing):
     cdef object deflate_options  # limits.DeflateOptions, None for no compression
     cdef object upgrade  # handshake.Upgrade until it is answered, then None
     cdef readonly bytes head
-    cdef readonly object client
+    cdef object known_client  # None where it is the transport's peer, or a client's end
     cdef readonly object server
     cdef readonly bint secure
     cdef readonly str root_path

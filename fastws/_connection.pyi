@@ -36,11 +36,11 @@ class Connection(Closing):
         upgrade: what :func:`fastws.handshake.check_upgrade` made of the request; ``None`` at the
             client's end.
         head: the request, or at the client's end the response, up to and with its empty line.
-        loop: the loop of the transport.
         timers: the loop's wheel, for this connection's deadlines.
         limits: sizes in bytes and times in seconds; see :class:`fastws.limits.Limits`.
         deflate: what to agree to of permessage-deflate (RFC 7692); ``None`` declines every offer.
-        client: the peer's host and port, ``None`` on a Unix socket.
+        client: the peer's host and port; ``None`` if it is who the transport says, during and
+            after the connection.
         server: this end's.
         secure: whether this is TLS.
         root_path: for the ASGI scope.
@@ -60,7 +60,6 @@ class Connection(Closing):
         upgrade: Upgrade | None,
         head: bytes,
         *,
-        loop: asyncio.AbstractEventLoop,
         timers: TimerWheel,
         limits: Limits,
         deflate: DeflateOptions | None = None,
@@ -116,6 +115,7 @@ class Connection(Closing):
         early: bytes = b"",
         *,
         cancel_on_disconnect: bool = False,
+        name: str | None = None,
     ) -> None:
         """Take the transport over and run the handler as a task.
 
@@ -128,7 +128,11 @@ class Connection(Closing):
                 they are read as frames once the application has accepted.
             cancel_on_disconnect: cancel the handler as soon as the peer is gone, unless it waits
                 for a message and so is told.
+            name: the task's; ``None`` for one that asyncio makes up.
         """
+
+    def __call__(self, task: asyncio.Task[Any]) -> None:
+        """For the handler's task, which calls this when it is done."""
 
     def refuse(
         self, status: int, headers: HeaderPairs | None = None, body: bytes | str = b""
@@ -203,6 +207,12 @@ class Connection(Closing):
         Reading stops, by ``pause_reading()``, once ``max_queue`` messages or ``max_queue_bytes``
         wait to be received, and goes on when they are down to a quarter.
         """
+
+    def buffer_for_reading(self, size_hint: int) -> memoryview | bytearray:
+        """For :class:`~fastws.intake.Intake`: where the next bytes of a long payload go."""
+
+    def buffer_read(self, size: int) -> None:
+        """For :class:`~fastws.intake.Intake`: so many bytes have been put there."""
 
     def eof_received(self) -> bool | None:
         """The peer's side of TCP has ended. True keeps the transport for what is still to be

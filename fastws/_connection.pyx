@@ -1,7 +1,13 @@
 """One WebSocket on an asyncio or uvloop transport: its opening handshake, its handler, its bytes."""
 
 import logging
+import sys
+from contextvars import copy_context
+from functools import partial
 from http import HTTPStatus
+
+from cpython.buffer cimport PyBUF_WRITE
+from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport READY, wake_all
 from fastws._codec cimport OP_PONG
@@ -15,12 +21,18 @@ from fastws import deflate, handshake, http_head
 from fastws.codes import encode_close
 from fastws.exceptions import HTTPException, WebSocketDisconnect, ending_of
 from fastws.http_fields import normalize_headers
+from fastws.intake import Intake
+
+cdef extern from "Python.h":
+    object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
 
 cdef enum:
+    LONG = 65536  # bytes of payload still to come from which they are read in place
     MAX_EARLY = 65536  # bytes kept of a peer that sends before its handshake is answered
     NO_STATUS = 1005
     INTERNAL_ERROR = 1011
 
+cdef bint CONTEXT_FOR_TASK = sys.version_info >= (3, 11)
 cdef object log = logging.getLogger("fastws.error")
 
 
@@ -35,7 +47,6 @@ cdef class Connection(Closing):
         upgrade,
         bytes head,
         *,
-        loop,
         TimerWheel timers,
         limits,
         deflate=None,
@@ -52,12 +63,11 @@ cdef class Connection(Closing):
         self.transport = transport
         self.upgrade = upgrade
         self.head = head
-        self.loop = loop
         self.timers = timers
         self.timer = timers.timer(self)
         self.limits = limits
         self.deflate_options = deflate
-        self.client = client
+        self.known_client = client
         self.server = server
         self.secure = secure
         self.root_path = root_path
@@ -70,6 +80,14 @@ cdef class Connection(Closing):
         self.max_queue_bytes = limits.max_queue_bytes
 
     @property
+    def client(self):
+        if self.known_client is None and self.transport is not None:
+            peername = self.transport.get_extra_info("peername")
+            # That of IPv6 has four parts; that of a Unix socket is a path.
+            return peername[:2] if isinstance(peername, tuple) else None
+        return self.known_client
+
+    @property
     def subprotocols(self):
         if self.upgrade is not None:
             return self.upgrade.subprotocols
@@ -77,19 +95,23 @@ cdef class Connection(Closing):
 
     # -- the opening handshake ---------------------------------------------------------------
 
-    def start(self, ws, coroutine, bytes early=b"", *, bint cancel_on_disconnect=False):
+    def start(
+        self, ws, coroutine, bytes early=b"", *, bint cancel_on_disconnect=False, str name=None
+    ):
         self._take_transport()
         self.early = early
         self.cancel_on_disconnect = cancel_on_disconnect
         if self.limits.accept_timeout is not None:
             self.timer.start(self.limits.accept_timeout)
         # The handler's context, and that of every task it starts, names this connection.
-        token = current_connection.set(self)
-        try:
-            self.task = self.loop.create_task(coroutine)
-        finally:
-            current_connection.reset(token)
-        self.task.add_done_callback(self._handler_done)
+        context = copy_context()
+        context.run(current_connection.set, self)
+        if CONTEXT_FOR_TASK and self.timers.loop.get_task_factory() is None:
+            self.task = self.timers.loop.create_task(coroutine, name=name, context=context)
+        else:
+            self.task = context.run(partial(self.timers.loop.create_task, coroutine, name=name))
+        # This object and a context that is there, so that none is made to be kept.
+        self.task.add_done_callback(self, context=context)
 
     cdef object accept(self, object subprotocol, object headers):
         cdef object options = self.deflate_options
@@ -271,6 +293,29 @@ cdef class Connection(Closing):
                     self.transport.pause_reading()
                 return
             self.decode()
+            if self.descriptor >= 0 and self.parser.lacks() >= LONG and not self.leaving:
+                self.transport.set_protocol(Intake(self))
+        except Exception as error:
+            self._crash(error)
+
+    def buffer_for_reading(self, size_hint):
+        cdef uint8_t *space
+        cdef Py_ssize_t size = 0
+        if self.end_code != 0 or self.parser.lacks() == 0:
+            # The connection has ended under the transport's hands.
+            return bytearray(LONG)
+        space = self.parser.space(&size)
+        # It is used, and forgotten, before the parser is called again: see Intake.
+        return PyMemoryView_FromMemory(<char *>space, size, PyBUF_WRITE)
+
+    def buffer_read(self, size):
+        try:
+            if self.leaving or self.end_code != 0 or self.parser.lacks() == 0:
+                return
+            self.parser.filled(size)
+            self.decode()
+            if self.parser.lacks() == 0 and self.transport is not None:
+                self.transport.set_protocol(self)
         except Exception as error:
             self._crash(error)
 
@@ -313,6 +358,7 @@ cdef class Connection(Closing):
             if self.secure and self.transport is not None:
                 # Before Python 3.11 asyncio's TLS transports warn that they were never closed.
                 self.transport.close()
+            self.known_client = self.client
             self.transport = None
             self.state = DISCONNECTED
             self.peer_done = True
@@ -359,7 +405,8 @@ cdef class Connection(Closing):
 
     # -- the handler -------------------------------------------------------------------------
 
-    def _handler_done(self, task):
+    def __call__(self, task):
+        # The handler's task is done.
         self.task = None
         try:
             if task.cancelled():

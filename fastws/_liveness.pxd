@@ -2,22 +2,29 @@
 
 cimport cython
 
+from fastws._codec cimport flag
 from fastws._awaitables cimport Awaitable
 from fastws._timers cimport Timer
 from fastws._writer cimport Writer
 
 
+# A PING behind much data that a slow peer has yet to take.
+@cython.final
+cdef class Queued:
+    cdef long long ends_at  # progress() with which the PING is through
+    cdef long long taken  # progress() at the last look
+    cdef long long share  # by which that has to grow in each ping's timeout until then
+
+
 cdef class Liveness(Writer):
     # Times are the wheel's clock in seconds, which stands still between ticks, unless they say more.
     cdef Timer timer  # this connection's one deadline
-    cdef bint stalled  # the queue is full: input waits undecoded, or in the kernel
+    cdef flag stalled  # the queue is full: input waits undecoded, or in the kernel
     cdef readonly double opened_at  # 0 before the opening handshake is done
     cdef double last_heard
     cdef double ping_sent  # 0 while no keepalive PING is out
     cdef double ping_clock  # perf_counter() of the same moment, for its round trip
-    cdef long long ping_ends_at  # progress() with which the PING is through; 0 if it is not behind data
-    cdef long long taken_with_ping  # its progress() at the last look
-    cdef long long ping_share  # by which that has to grow in each ping's timeout until then
+    cdef Queued queued_ping  # how the PING that is out fares behind data; None if it is not
     cdef long long overhead  # what progress() counts beyond the bytes written: the work of TLS
     cdef bytes ping_payload
     cdef dict pings  # payload -> (future, time) of ping() calls; None before the first

@@ -5,6 +5,10 @@ from typing_extensions import disjoint_base, final
 from fastws._awaitables import Awaitable
 from fastws._writer import Writer
 
+@final
+class Queued:
+    """How a PING fares behind much data that a slow peer has yet to take."""
+
 @disjoint_base
 class Liveness(Writer):
     """What a connection does by the clock as long as it is open."""

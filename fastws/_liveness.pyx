@@ -32,6 +32,10 @@ cdef double NEVER = 1e9  # seconds
 cdef double TICK = 0.1  # seconds: what the wheel's clock may be behind
 
 
+cdef class Queued:
+    pass
+
+
 cdef class Liveness(Writer):
     def __cinit__(self):
         self.last_round_trip = -1
@@ -45,7 +49,7 @@ cdef class Liveness(Writer):
     cdef int start_looking(self) except -1:
         """The opening handshake is done: from here on look() is called by the timer."""
         cdef double wait = NEVER
-        self.opened_at = self.loop.time()
+        self.opened_at = self.timers.loop.time()
         self.last_heard = self.last_message = self.opened_at
         if self.limits.ping_interval is not None:
             # Up to 10 % early, so that connections that came together are not pinged together.
@@ -169,6 +173,7 @@ cdef class Liveness(Writer):
         """PING a silent peer; fail the connection if that brings no sign of life."""
         cdef double interval
         cdef double patience
+        cdef long long taken
         if self.limits.ping_interval is None:
             return NEVER
         interval = self.limits.ping_interval
@@ -198,32 +203,35 @@ cdef class Liveness(Writer):
         if self.limits.ping_timeout is None:
             return interval
         self.ping_sent = now
-        self.ping_ends_at = 0
-        self.taken_with_ping = self.progress()
+        self.queued_ping = None
+        taken = self.progress()
         if self.is_behind():
+            self.queued_ping = Queued.__new__(Queued)
+            self.queued_ping.taken = taken
             # The transport below TLS holds bytes that nothing else tells of.
-            self.ping_ends_at = max(
-                self.taken_with_ping + self.outstanding(), <long long>self.written + self.overhead
+            self.queued_ping.ends_at = max(
+                taken + self.outstanding(), <long long>self.written + self.overhead
             )
-            self.ping_share = (self.ping_ends_at - self.taken_with_ping) // AHEAD
+            self.queued_ping.share = (self.queued_ping.ends_at - taken) // AHEAD
         else:
-            self.overhead = max(self.overhead, self.taken_with_ping - <long long>self.written)
+            self.overhead = max(self.overhead, taken - <long long>self.written)
         return self.limits.ping_timeout
 
     cdef bint _ping_is_under_way(self, double now) except -1:
         """Whether the PING is behind data that a slow peer goes on taking: then its time to
         answer has not begun."""
+        cdef Queued queued = self.queued_ping
         cdef long long taken
-        if self.ping_ends_at == 0:
+        if queued is None:
             return False
         taken = self.progress()
-        if taken >= self.ping_ends_at:
+        if taken >= queued.ends_at:
             # It has arrived: what the peer takes from here on is no sign of life.
-            self.ping_ends_at = 0
-        elif taken - self.taken_with_ping < self.ping_share:
+            self.queued_ping = None
+        elif taken - queued.taken < queued.share:
             # Even where nobody reads, the kernel finds room for some bytes now and then.
             return False
-        self.taken_with_ping = taken
+        queued.taken = taken
         self.ping_sent = now
         return True
 
@@ -266,7 +274,7 @@ cdef class Liveness(Writer):
         waiting = RoundTrip.__new__(RoundTrip)
         waiting.connection = self
         waiting.payload = payload
-        waiting.future = self.loop.create_future()
+        waiting.future = self.timers.loop.create_future()
         self.pings[payload] = (waiting.future, perf_counter())
         return waiting
 

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uint8_t
 
+from fastws._codec cimport flag
 from fastws._standing cimport Standing
-from fastws._timers cimport TimerWheel
 
 cdef enum:
     # In the place of a descriptor.
@@ -13,26 +13,33 @@ cdef enum:
 
 cdef class Outlet(Standing):
     cdef object transport  # None once TCP is lost
-    cdef TimerWheel timers  # the loop's
     cdef Py_ssize_t written  # bytes given to the kernel or the transport
     cdef Py_ssize_t check_at  # of them, when to ask whether the transport still takes any
     cdef int descriptor  # for writing past the transport, or why not
-    cdef bint held_back  # the transport was given bytes, and may still have some
-    cdef bint write_paused  # the transport's buffer is above its mark
-    cdef bint decoding  # messages are being read: their answers go out together
-    cdef bint flush_due  # flush() will be called at the end of this step
+    cdef flag held_back  # the transport was given bytes, and may still have some
+    cdef flag write_paused  # the transport's buffer is above its mark
+    cdef flag decoding  # messages are being read: their answers go out together
+    cdef flag flush_due  # flush() will be called at the end of this step
     cdef unsigned answers  # frames sent since a message was taken, or since the last step's end
     cdef uint8_t *gathered  # frames of this step in a buffer of the loop's, or NULL
     cdef Py_ssize_t gathered_size
 
+    cdef int emit_frame(self, bytes ready) except -1
     cdef int flush(self) except -1
     cdef int write(self, bytes data) except -1
     cdef void drop_gathered(self) noexcept
     cdef int _emit_large(
         self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bytes payload
     ) except -1
+    cdef int _write_piece(self, const uint8_t *p, Py_ssize_t n, bytes whole) except -1
+    cdef int _hand_over_rest(
+        self, const uint8_t *p, Py_ssize_t n, Py_ssize_t sent, bytes whole
+    ) except -1
+    cdef bint _gathers(self) except -1
+    cdef int _settle(self) except -1
     cdef Py_ssize_t _send(
         self, const uint8_t *head, Py_ssize_t head_size, const uint8_t *body, Py_ssize_t body_size
     ) except -1
+    cdef bint _is_held_back(self) except -1
     cdef int _hand_over(self, object data) except -1
     cdef int _check(self) except -1

@@ -1,4 +1,4 @@
-"""From frames to the kernel: gathered to one write, past the transport where it holds nothing back.
+"""From frames to the kernel: gathered, and past a transport that holds nothing back.
 
 A transport's write() costs a call into Python and an object for the bytes, and in the end it calls
 send(2) on a non-blocking socket. On a plain socket whose transport has nothing left to write, the
@@ -13,7 +13,8 @@ import sys
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
 
 from fastws._buffers cimport BUFFER
 from fastws._codec cimport MAX_HEADER, frame, write_frame, write_header
@@ -71,7 +72,8 @@ cdef class Outlet(Standing):
         self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bytes payload
     ) except -1:
         """Write a frame: at once, or together with others while more messages wait to be
-        answered in this step, by this connection's handler or by others."""
+        answered in this step, by this connection's handler or by others, and while what was
+        written before is still to go out."""
         cdef Py_ssize_t size = MAX_HEADER + n
         if self.transport is None or self.leaving:
             return 0
@@ -91,8 +93,32 @@ cdef class Outlet(Standing):
             self.is_client,
             new_masking_key() if self.is_client else 0,
         )
+        return self._settle()
+
+    cdef int emit_frame(self, bytes ready) except -1:
+        """Write a frame that is made, and that others may be sent too."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(ready)
+        if self.transport is None or self.leaving:
+            return 0
+        if self.gathered_size + size > BUFFER or not (self.gathered_size or self._gathers()):
+            self.flush()
+            return self._write_piece(<const uint8_t *>PyBytes_AS_STRING(ready), size, ready)
+        if self.gathered == NULL:
+            self.gathered = self.timers.buffers.take()
+        memcpy(self.gathered + self.gathered_size, PyBytes_AS_STRING(ready), size)
+        self.gathered_size += size
+        return self._settle()
+
+    cdef bint _gathers(self) except -1:
+        """Whether what is written now had better wait for what follows in this step."""
+        return (
+            self.count or self.decoding or self.timers.step.crowded or self._is_held_back()
+        )
+
+    cdef int _settle(self) except -1:
+        """Something was gathered: flush it, now or at the end of the step."""
         self.answers += 1
-        if not (self.count or self.decoding or self.timers.step.crowded):
+        if not self._gathers():
             return self.flush()
         if not self.flush_due:
             self.flush_due = True
@@ -142,27 +168,30 @@ cdef class Outlet(Standing):
         cdef uint8_t head[MAX_HEADER]
         cdef Py_ssize_t size
         cdef Py_ssize_t sent
-        cdef bytes masked
         if self.is_client:
             # Masking copies, and the header may as well go in front of the copy.
-            masked = frame(opcode, fin, rsv1, p, n, True, new_masking_key())
-            payload = masked
-            n = PyBytes_GET_SIZE(masked)
-            p = <const uint8_t *>PyBytes_AS_STRING(masked)
-            size = 0
-            sent = self._send(p, n, NULL, 0)
-        else:
-            size = write_header(head, opcode, fin, rsv1, n, False, 0)
-            sent = self._send(head, size, p, n)
+            payload = frame(opcode, fin, rsv1, p, n, True, new_masking_key())
+            p = <const uint8_t *>PyBytes_AS_STRING(payload)
+            return self._write_piece(p, PyBytes_GET_SIZE(payload), payload)
+        size = write_header(head, opcode, fin, rsv1, n, False, 0)
+        sent = self._send(head, size, p, n)
         if sent < size:
             self._hand_over(PyBytes_FromStringAndSize(<const char *>head + sent, size - sent))
             sent = size
-        sent -= size
+        return self._hand_over_rest(p, n, sent - size, payload)
+
+    cdef int _write_piece(self, const uint8_t *p, Py_ssize_t n, bytes whole) except -1:
+        return self._hand_over_rest(p, n, self._send(p, n, NULL, 0), whole)
+
+    cdef int _hand_over_rest(
+        self, const uint8_t *p, Py_ssize_t n, Py_ssize_t sent, bytes whole
+    ) except -1:
+        """Let the transport send what the kernel did not take of ``whole``; None is a copy of it."""
         if sent < n:
-            if payload is None:
+            if whole is None:
                 self._hand_over(PyBytes_FromStringAndSize(<const char *>p + sent, n - sent))
             else:
-                self._hand_over(memoryview(payload)[sent:] if sent else payload)
+                self._hand_over(memoryview(whole)[sent:] if sent else whole)
         return self._check()
 
     cdef Py_ssize_t _send(
@@ -176,14 +205,18 @@ cdef class Outlet(Standing):
             self.descriptor = descriptor_of(self.transport)
             if self.descriptor < 0:
                 return 0
-        if self.held_back:
-            if self.transport.get_write_buffer_size():
-                return 0
-            self.held_back = False
+        if self._is_held_back():
+            return 0
         # A loop that was closed has closed the descriptor, which may be another connection's now.
-        if not self.timers.step.running and not self.loop.is_running():
+        if not self.timers.step.running and not self.timers.loop.is_running():
             return 0
         return fastws_send(self.descriptor, head, head_size, body, body_size)
+
+    cdef bint _is_held_back(self) except -1:
+        """Whether the transport still has bytes to write."""
+        if self.held_back:
+            self.held_back = self.transport.get_write_buffer_size() > 0
+        return self.held_back
 
     cdef int _hand_over(self, object data) except -1:
         self.held_back = True

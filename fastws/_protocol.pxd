@@ -5,7 +5,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from fastws._codec cimport FrameParser, fastws_utf8
+from fastws._codec cimport FrameParser, fastws_utf8, flag
 
 # codes.WebSocketState as C integers.
 cdef enum:
@@ -17,7 +17,7 @@ cdef enum:
 
 cdef class Session:
     cdef FrameParser parser  # None until open()
-    cdef bint is_client
+    cdef flag is_client
     cdef int state
     cdef object deflater  # deflate.Deflater if the handshake negotiated it, else None
     cdef Py_ssize_t threshold  # bytes from which a message is compressed
@@ -27,8 +27,8 @@ cdef class Session:
     # 0 as long as messages may come.
     cdef int end_code
     cdef str end_reason
-    cdef bint close_received  # end_code is from the peer's CLOSE
-    cdef bint owes_close  # conclude() will send the CLOSE that answers the peer
+    cdef flag close_received  # end_code is from the peer's CLOSE
+    cdef flag owes_close  # conclude() will send the CLOSE that answers the peer
     # Whole messages, and bytes of their payloads as the application sees them (text as UTF-8).
     cdef readonly unsigned long long messages_received
     cdef readonly unsigned long long bytes_received
@@ -60,8 +60,8 @@ cdef class Protocol(Session):
     cdef object limits  # limits.Limits, for open()
     cdef list outgoing  # bytes; b"" stands for the end of our side of TCP
     cdef list incoming  # events
-    cdef bint eof_sent
-    cdef bint eof_received
+    cdef flag eof_sent
+    cdef flag eof_received
     cdef int sending  # OP_TEXT or OP_BINARY while a message is sent in fragments, else 0
     cdef fastws_utf8 sent_utf8  # of the text message sent in fragments
 

@@ -3,6 +3,7 @@
 cimport cython
 from cpython.object cimport PyObject
 
+from fastws._codec cimport flag
 from fastws._awaitables cimport Awaitable
 from fastws._liveness cimport Liveness
 from fastws._waking cimport Waiter
@@ -18,12 +19,12 @@ cdef enum:
 
 
 cdef class Receiver(Liveness):
-    cdef bint reading_paused  # the transport was told not to read
-    cdef bint peer_done  # EOF came
-    cdef bint refilling  # decoding while a message is being taken from the queue
+    cdef flag reading_paused  # the transport was told not to read
+    cdef flag peer_done  # EOF came
+    cdef flag refilling  # decoding while a message is being taken from the queue
+    cdef flag disconnect_given  # receive() has returned websocket.disconnect
     cdef unsigned message_rate  # messages a second; 0 for any
     cdef double earned_at  # the loop's clock, up to which the parser's budget is paid
-    cdef bint disconnect_given  # receive() has returned websocket.disconnect
     cdef Receive receiver  # the one that waits, or None
     cdef Waiter waiter  # what its task waits on; None before the first wait
     cdef Receive spare  # used again by the next receive if nobody else holds it
@@ -44,12 +45,12 @@ cdef class Receiver(Liveness):
 @cython.final
 cdef class Receive(Awaitable):
     cdef Receiver connection  # None once the receive is over
-    cdef int want
     cdef object timeout  # seconds or None
     cdef object decode  # makes an object of the message; None where it is the item or plain JSON
-    cdef bint waiting  # as the connection's receiver
     cdef object alarm  # the loop's handle for the timeout
-    cdef bint timed_out
+    cdef int want
+    cdef flag waiting  # as the connection's receiver
+    cdef flag timed_out
 
     cdef object _convert(self, object item)
     cdef int _wait(self, PyObject **result) except -1

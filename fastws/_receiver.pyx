@@ -82,12 +82,12 @@ cdef class Receiver(Liveness):
         """Let the peer send that many messages a second, a second's worth at once."""
         self.message_rate = rate
         self.parser.budget = rate
-        self.earned_at = self.loop.time()
+        self.earned_at = self.timers.loop.time()
         return 0
 
     cdef int earn(self) except -1:
         """Pay for the time that has passed in messages that the peer may send."""
-        cdef double now = self.loop.time()
+        cdef double now = self.timers.loop.time()
         cdef double earned = floor((now - self.earned_at) * self.message_rate)
         if earned + self.parser.budget >= self.message_rate:
             self.parser.budget = self.message_rate
@@ -192,7 +192,7 @@ cdef class Receive(Awaitable):
         self.waiting = True
         connection.receiver = self
         if self.timeout is not None:
-            self.alarm = connection.loop.call_later(self.timeout, self._on_timeout)
+            self.alarm = connection.timers.alarms.call_later(self.timeout, self._on_timeout)
         return self._yield(result)
 
     cdef int _yield(self, PyObject **result) except -1:

@@ -2,7 +2,9 @@
 
 cimport cython
 
+from fastws._codec cimport flag
 from fastws._receive_queue cimport ReceiveQueue
+from fastws._timers cimport TimerWheel
 
 cdef extern from *:
     """
@@ -19,16 +21,16 @@ cdef object current_connection  # ContextVar: whose handler, or a task started b
 
 
 cdef class Standing(ReceiveQueue):
-    cdef readonly object loop
+    cdef TimerWheel timers  # the loop's
     cdef void *thread  # whose calls are allowed
     cdef unsigned long long serial
     cdef object __weakref__
     cdef int away_code  # with which this end went away, as in a server's shutdown; 0 before
     cdef str away_reason
-    cdef bint closed_here  # the application's close() ended the connection
-    cdef bint leaving  # our last byte is written; what still comes is thrown away
-    cdef bint told  # the handler knows that the connection is over
-    cdef bint strict_send  # sends to a peer that is gone raise, whoever sends
+    cdef flag closed_here  # the application's close() ended the connection
+    cdef flag leaving  # our last byte is written; what still comes is thrown away
+    cdef flag told  # the handler knows that the connection is over
+    cdef flag strict_send  # sends to a peer that is gone raise, whoever sends
     cdef double ended_at  # the loop's clock when the peer was found gone; 0 before
     cdef readonly unsigned long long dropped  # sends from elsewhere after that
 

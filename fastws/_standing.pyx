@@ -26,6 +26,10 @@ cdef class Standing(ReceiveQueue):
         self.thread = fastws_thread()
 
     @property
+    def loop(self):
+        return self.timers.loop
+
+    @property
     def id(self):
         return f"{os.getpid():x}-{self.serial:x}"
 
@@ -76,7 +80,7 @@ cdef class Standing(ReceiveQueue):
     cdef int note_end(self) except -1:
         """The peer is gone, or about to be."""
         if self.ended_at == 0:
-            self.ended_at = self.loop.time()
+            self.ended_at = self.timers.loop.time()
         return 0
 
     cdef object end(self):
@@ -106,7 +110,7 @@ cdef class Standing(ReceiveQueue):
         return (
             not self.told
             and self.is_foreign()
-            and self.loop.time() - self.ended_at < QUIET
+            and self.timers.loop.time() - self.ended_at < QUIET
         )
 
     cdef bint is_foreign(self) except -1:

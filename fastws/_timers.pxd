@@ -21,6 +21,7 @@ cdef class Timer:
 @cython.final
 cdef class TimerWheel:
     cdef readonly object loop
+    cdef readonly object alarms  # what has call_later() for the timeouts of receives: mostly the loop
     cdef LoopStep step
     cdef Buffers buffers  # for what the loop's connections send
     cdef readonly double now  # the loop's clock at the last tick or schedule, in seconds

@@ -1,7 +1,8 @@
 """One timer wheel an event loop: thousands of deadlines, one handle in the loop."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from typing_extensions import final
 
@@ -13,6 +14,13 @@ class _Owner(Protocol):
 
         What it raises goes to the loop's exception handler, and touches no other owner.
         """
+
+class _Alarms(Protocol):
+    """What times receives."""
+
+    @property
+    def call_later(self) -> Callable[..., Any]:
+        """As :meth:`asyncio.loop.call_later`."""
 
 @final
 class Timer:
@@ -31,9 +39,15 @@ class TimerWheel:
 
     Parameters:
         loop: whose clock and handles to use.
+        alarms: whose ``call_later()`` times the receives of the loop's connections; ``None`` for
+            the loop's.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
+    def __init__(self, loop: asyncio.AbstractEventLoop, alarms: _Alarms | None = None) -> None: ...
+    @property
+    def alarms(self) -> _Alarms:
+        """What was given, or the loop."""
+
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop given."""

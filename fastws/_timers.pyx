@@ -32,8 +32,9 @@ cdef class Timer:
 
 
 cdef class TimerWheel:
-    def __init__(self, loop):
+    def __init__(self, loop, alarms=None):
         self.loop = loop
+        self.alarms = loop if alarms is None else alarms
         self.now = loop.time()
         self.slots = [None] * SLOTS
         self.step = LoopStep(loop)

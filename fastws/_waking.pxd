@@ -2,6 +2,8 @@
 
 cimport cython
 
+from fastws._codec cimport flag
+
 
 # What follows the tasks of a step, for one owner that asked for it.
 ctypedef int (*end_of_step)(object owner) except -1
@@ -12,12 +14,12 @@ ctypedef int (*end_of_step)(object owner) except -1
 @cython.final
 cdef class Waiter:
     cdef LoopStep step
-    cdef public bint _asyncio_future_blocking
     cdef object callback  # the task's wake-up while it waits, else None
     cdef object context  # in which the callback runs
-    cdef bint due  # in the step's list
-    cdef bint is_cancelled
     cdef object message  # of the cancellation
+    cdef public bint _asyncio_future_blocking
+    cdef flag due  # in the step's list
+    cdef flag is_cancelled
 
     cdef int wake(self) except -1
     cdef int run(self) except -1
@@ -28,7 +30,7 @@ cdef class Waiter:
 @cython.final
 cdef class LoopStep:
     cdef readonly object loop
-    cdef object done  # a Future whose result is None
+    cdef object done  # a Future whose result is None; made with the first Waiter
     cdef list waking  # Waiters to run
     cdef list ending  # owners to call `end` with
     cdef end_of_step end  # one for all, so that at_end() makes no object

@@ -43,7 +43,7 @@ cdef class Waiter:
         return True
 
     def cancelled(self):
-        return self.is_cancelled
+        return bool(self.is_cancelled)
 
     def result(self):
         if self.is_cancelled:
@@ -90,14 +90,15 @@ cdef class Waiter:
 cdef class LoopStep:
     def __init__(self, loop):
         self.loop = loop
-        self.done = loop.create_future()
-        self.done.set_result(None)
         self.waking = []
         self.ending = []
 
     cdef Waiter waiter(self):
         cdef Waiter waiter = Waiter.__new__(Waiter)
         waiter.step = self
+        if self.done is None:
+            self.done = self.loop.create_future()
+            self.done.set_result(None)
         return waiter
 
     cdef int at_end(self, object owner, end_of_step end) except -1:

@@ -3,7 +3,9 @@
 cimport cython
 from cpython.object cimport PyObject
 
+from fastws._codec cimport flag
 from fastws._awaitables cimport Awaitable
+from fastws._codec cimport PreparedMessage
 from fastws._outlet cimport Outlet
 from fastws._protocol cimport CONNECTED
 
@@ -26,7 +28,9 @@ cdef class Writer(Outlet):
     cdef object send_text(self, object data)
     cdef object send_binary(self, object data)
     cdef object send_json_bytes(self, bytes data, bint binary)
+    cdef int send_prepared(self, PreparedMessage message) except -1
     cdef object sent(self)
+    cdef bint note_loose(self) except -1
     # Overridable.
     cdef int fail_and_abort(self, int code, str reason) except -1
 
@@ -35,8 +39,8 @@ cdef class Writer(Outlet):
 @cython.final
 cdef class Pause(Awaitable):
     cdef Writer connection
-    cdef bint closing
-    cdef bint awaited
+    cdef flag closing
+    cdef flag awaited
     cdef object future  # in the connection's drainers or closers while it waits
 
 

@@ -1,20 +1,13 @@
-"""From messages to the transport: frames gathered to one write a step, and sends that wait."""
+"""From messages to frames, and sends that wait while a peer reads too slowly."""
 
 from typing_extensions import disjoint_base, final
 
 from fastws._awaitables import Awaitable
-from fastws._standing import Standing
+from fastws._outlet import Outlet
 
 @disjoint_base
-class Writer(Standing):
+class Writer(Outlet):
     """A connection's sending side."""
-
-    @property
-    def unsent_bytes(self) -> int:
-        """Bytes that were sent and that the transport still holds; 0 once TCP is lost."""
-
-    def on_step_end(self) -> None:
-        """Write the frames that this step of the loop has gathered."""
 
 @final
 class Pause(Awaitable):

@@ -6,7 +6,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport READY, Awaitable, give, install, wake_all, yield_future
-from fastws._codec cimport OP_BINARY, OP_PONG, OP_TEXT
+from fastws._codec cimport OP_BINARY, OP_PONG, OP_TEXT, PreparedMessage
+from fastws._protocol cimport CONNECTING
 
 cdef enum:
     TRY_AGAIN_LATER = 1013
@@ -43,20 +44,52 @@ cdef class Writer(Outlet):
         )
         return self.sent()
 
+    cdef int send_prepared(self, PreparedMessage message) except -1:
+        """Send a message that many get. Who is not there, or not any more, does not get it."""
+        cdef bytes payload = message.payload
+        cdef bint compresses
+        self.check_thread()
+        if self.state != CONNECTED:
+            self.dropped += self.state != CONNECTING
+            return 0
+        compresses = self.deflater is not None and PyBytes_GET_SIZE(payload) >= self.threshold
+        if self.is_client or (compresses and self.deflater.context_takeover):
+            # The frame is this connection's alone.
+            self.send_message(
+                message.opcode,
+                <const uint8_t *>PyBytes_AS_STRING(payload),
+                PyBytes_GET_SIZE(payload),
+                payload,
+            )
+        else:
+            self.messages_sent += 1
+            self.bytes_sent += PyBytes_GET_SIZE(payload)
+            self.emit_frame(
+                message.compressed_frame(self.deflater) if compresses else message.plain_frame()
+            )
+        self.last_message = self.timers.now
+        if self.write_paused:
+            self.note_loose()
+        return 0
+
     cdef object sent(self):
         """What a send returns: nothing to wait for, unless the write buffer is above its mark."""
         self.last_message = self.timers.now
-        if not self.write_paused:
-            return READY
+        if self.write_paused and self.note_loose():
+            return pause(self, False)
+        return READY
+
+    cdef bint note_loose(self) except -1:
+        """Whether to wait for the write buffer; not if that has had enough, which ends it."""
         if self.loose and self.transport.get_write_buffer_size() > self.limits.max_backpressure:
             # Sent again without waiting, to a peer that does not read. Tasks that do wait may
             # have as much as they like in the buffer: one message each.
             self.fail_and_abort(
                 TRY_AGAIN_LATER, "the peer reads too slowly: ws-max-backpressure is reached"
             )
-            return READY
+            return False
         self.loose += 1
-        return pause(self, False)
+        return True
 
     cdef int fail_and_abort(self, int code, str reason) except -1:
         raise NotImplementedError("fail_and_abort() is overridden")
@@ -89,7 +122,7 @@ cdef class Pause(Awaitable):
             if self._is_due():
                 give(None, result)
                 return 1
-            self.future = connection.loop.create_future()
+            self.future = connection.timers.loop.create_future()
             if self.closing:
                 connection.closers = connection.closers or []
                 connection.closers.append(self.future)

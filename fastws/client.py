@@ -313,7 +313,6 @@ class connect:
             transport,
             None,
             handshake.head,
-            loop=wheel.loop,
             timers=wheel.timers,
             limits=self._config.limits,
             client=_address(transport.get_extra_info("sockname")),

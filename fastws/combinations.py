@@ -1,4 +1,4 @@
-"""Which options fit together: what no option by itself could be refused for.
+"""Which options fit together, and to what is installed: what no value by itself is refused for.
 
 Those of TLS are checked where their files are read, in ``tls.py``.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from fastws.deflate_library import zlib_module
 from fastws.kinds import format_duration, format_size
 from fastws.options import ConfigError
 
@@ -18,12 +19,12 @@ __all__ = ["check_combinations"]
 
 
 def check_combinations(config: Config) -> None:
-    """Refuse options that contradict each other.
+    """Refuse options that contradict each other, or need a package that is missing.
 
     Raises:
         ConfigError: with a sentence that names both.
     """
-    for problems in (_wrong_orders, _contradictions, _process_problems):
+    for problems in (_wrong_orders, _contradictions, _missing_packages, _process_problems):
         for problem in problems(config):
             raise problem
 
@@ -60,6 +61,14 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
             f"metrics and health are both {config.metrics}: expected different paths",
             ("metrics", "health"),
         )
+
+
+def _missing_packages(config: Config) -> Iterator[ConfigError]:
+    # Also where compression is off: a route may turn it on.
+    try:
+        zlib_module(config.ws_deflate_library, _name("ws_deflate_library"))
+    except ValueError as error:
+        yield ConfigError(str(error), ("ws_deflate_library",))
 
 
 def _process_problems(config: Config) -> Iterator[ConfigError]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from fastws.codes import CloseCode
 from fastws.combinations import check_combinations
+from fastws.deflate_library import LIBRARIES, Library
 from fastws.kinds import (
     AUTO_SWITCH,
     CLOSE_CODE,
@@ -271,6 +272,13 @@ class Config:
         number(1, 9),
         "compression",
         "zlib's compression level: 9 is smallest and slowest",
+        per_route=True,
+    )
+    ws_deflate_library: Library = _option(
+        _DEFLATE.library,
+        choice(*LIBRARIES),
+        "compression",
+        "What compresses; zlib-ng, a package of its own, is faster and takes more memory",
         per_route=True,
     )
 
@@ -541,6 +549,7 @@ class Config:
             window_bits=self.ws_deflate_window_bits,
             mem_level=self.ws_deflate_mem_level,
             level=self.ws_deflate_level,
+            library=self.ws_deflate_library,
         )
 
 

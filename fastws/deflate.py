@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import sys
 import threading
-
-# The one place to change for another zlib with the same interface, such as zlib_ng.zlib_ng.
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zlib import DEFLATED, Z_FULL_FLUSH, Z_SYNC_FLUSH
 
+from fastws.deflate_library import Library, zlib_module
 from fastws.exceptions import HandshakeError
 from fastws.limits import DeflateOptions
 
 if TYPE_CHECKING:
+    # The types of every library's; mypy has no others.
+    from zlib import _Compress, _Decompress
+
     from fastws.handshake import Extension
 
 __all__ = [
@@ -93,7 +95,7 @@ class TooManyFinalBlocks(DeflateViolation):
 
 @dataclass(frozen=True)
 class DeflateParameters:
-    """What both sides agreed on (RFC 7692 section 7.1).
+    """What both sides agreed on (RFC 7692 section 7.1), and what this side keeps to it with.
 
     Windows are given as base-2 logarithms of their bytes.
 
@@ -102,12 +104,15 @@ class DeflateParameters:
         client_no_context_takeover: the client compresses each message afresh.
         server_max_window_bits: the largest window of what the server sends.
         client_max_window_bits: the largest window of what the client sends.
+        library: this endpoint's choice, see :class:`fastws.limits.DeflateOptions`; the peer does
+            not learn of it.
     """
 
     server_no_context_takeover: bool
     client_no_context_takeover: bool
     server_max_window_bits: int = 15
     client_max_window_bits: int = 15
+    library: Library = "zlib"
 
 
 _WINDOW_BITS = {str(bits): bits for bits in range(8, 16)}
@@ -197,6 +202,7 @@ def negotiate(
             client_no_context_takeover=shared or "client_no_context_takeover" in wanted,
             server_max_window_bits=server_bits,
             client_max_window_bits=client_bits,
+            library=options.library,
         )
         # A server may state its own window unasked (7.1.2.1): the client then needs less memory.
         states_server = server_bits < 15 or "server_max_window_bits" in wanted
@@ -279,6 +285,7 @@ def accept_offer(
         ),
         server_max_window_bits=server_bits,
         client_max_window_bits=client_bits,
+        library=options.library,
     )
 
 
@@ -292,16 +299,24 @@ def deflater_for(
     else:
         bits = parameters.server_max_window_bits
         afresh = parameters.server_no_context_takeover
-    return Deflater(min(bits, options.window_bits), not afresh, options.level, options.mem_level)
+    return Deflater(
+        min(bits, options.window_bits),
+        not afresh,
+        options.level,
+        options.mem_level,
+        parameters.library,
+    )
 
 
 def inflater_for(parameters: DeflateParameters, *, client: bool) -> Inflater:
     """The decompressor of this endpoint, the client if ``client``, else the server."""
     if client:
-        return Inflater(
-            parameters.server_max_window_bits, not parameters.server_no_context_takeover
-        )
-    return Inflater(parameters.client_max_window_bits, not parameters.client_no_context_takeover)
+        bits = parameters.server_max_window_bits
+        afresh = parameters.server_no_context_takeover
+    else:
+        bits = parameters.client_max_window_bits
+        afresh = parameters.client_no_context_takeover
+    return Inflater(bits, not afresh, parameters.library)
 
 
 # -------------------------------------------------------------------------- decompression
@@ -315,19 +330,28 @@ class Inflater:
     Parameters:
         window_bits: base-2 logarithm of the window agreed on, 8 to 15.
         context_takeover: whether a message may refer to the ones before it.
+        library: what decompresses.
 
     Raises:
-        ValueError: ``window_bits`` is out of range.
+        ValueError: ``window_bits`` is out of range, or the library cannot be imported.
     """
 
-    __slots__ = ("_context_takeover", "_final_blocks", "_stream", "_unfinished", "_window_bits")
+    __slots__ = (
+        "_context_takeover",
+        "_final_blocks",
+        "_stream",
+        "_unfinished",
+        "_window_bits",
+        "_zlib",
+    )
 
-    def __init__(self, window_bits: int, context_takeover: bool) -> None:
+    def __init__(self, window_bits: int, context_takeover: bool, library: Library = "zlib") -> None:
         if not 8 <= window_bits <= 15:
             raise ValueError(f"window_bits to inflate with is {window_bits}: expected 8 to 15")
+        self._zlib = zlib_module(library)
         self._window_bits = window_bits
         self._context_takeover = context_takeover
-        self._stream: zlib._Decompress | None = None
+        self._stream: _Decompress | None = None
         # Whether the stream holds bytes of this message, so that TAIL has something to complete.
         self._unfinished = False
         self._final_blocks = 0
@@ -369,13 +393,13 @@ class Inflater:
                 if stream is None:
                     if not data:
                         break
-                    stream = self._stream = zlib.decompressobj(-self._window_bits)
+                    stream = self._stream = self._zlib.decompressobj(-self._window_bits)
                 self._unfinished = True
                 # One byte more than there is room for tells "too much" from "just enough".
                 wanted = min(STEP, limit - have + 1)
                 try:
                     piece = stream.decompress(data, wanted)
-                except zlib.error as error:
+                except self._zlib.error as error:
                     self._drop()
                     raise InflateError(f"the compressed message is corrupt: {error}") from None
                 size = len(piece)
@@ -419,7 +443,7 @@ class Inflater:
             self._unfinished = False
             try:
                 sound = not stream.decompress(END_OF_MESSAGE, 1) and not stream.eof
-            except zlib.error:
+            except self._zlib.error:
                 sound = False
             if not sound:
                 self._drop()
@@ -446,7 +470,7 @@ class _SharedCompressors(threading.local):
     """The compressors of a thread that no context is taken over with, by their settings."""
 
     def __init__(self) -> None:
-        self.idle: dict[tuple[int, int, int], zlib._Compress] = {}
+        self.idle: dict[tuple[int, int, int, Library], _Compress] = {}
 
 
 _shared_compressors = _SharedCompressors()
@@ -464,24 +488,31 @@ class Deflater:
         context_takeover: whether a message refers to the ones before it.
         level: zlib's compression level, 1 to 9.
         mem_level: zlib's memory level, 1 to 9.
+        library: what compresses.
 
     Raises:
-        ValueError: ``window_bits`` is out of range.
+        ValueError: ``window_bits`` is out of range, or the library cannot be imported.
     """
 
     __slots__ = ("_context_takeover", "_settings", "_stream")
 
     def __init__(
-        self, window_bits: int, context_takeover: bool, level: int, mem_level: int
+        self,
+        window_bits: int,
+        context_takeover: bool,
+        level: int,
+        mem_level: int,
+        library: Library = "zlib",
     ) -> None:
         if not _LEAST_COMPRESSING_BITS <= window_bits <= 15:
             raise ValueError(f"window_bits to deflate with is {window_bits}: expected 9 to 15")
-        self._settings = (window_bits, level, mem_level)
+        zlib_module(library)
+        self._settings = (window_bits, level, mem_level, library)
         self._context_takeover = context_takeover
-        self._stream: zlib._Compress | None = None
+        self._stream: _Compress | None = None
 
     @property
-    def key(self) -> tuple[int, int, int]:
+    def key(self) -> tuple[int, int, int, Library]:
         """Deflaters without context takeover that have this in common make the same bytes."""
         return self._settings
 
@@ -503,24 +534,23 @@ class Deflater:
         if self._context_takeover:
             stream = self._stream or self._new_stream()
             self._stream = None
-            data = _flushed(stream, payload, zlib.Z_SYNC_FLUSH)
+            data = _flushed(stream, payload, Z_SYNC_FLUSH)
             self._stream = stream
         else:
             idle = _shared_compressors.idle
             known = self._settings in idle
             stream = idle.pop(self._settings) if known else self._new_stream()
             # A full flush also forgets the window, so the next message cannot refer back.
-            data = _flushed(stream, payload, zlib.Z_FULL_FLUSH)
+            data = _flushed(stream, payload, Z_FULL_FLUSH)
             idle[self._settings] = stream
         return data
 
-    def _new_stream(self) -> zlib._Compress:
-        window_bits, level, mem_level = self._settings
-        return zlib.compressobj(level, zlib.DEFLATED, -window_bits, mem_level)
+    def _new_stream(self) -> _Compress:
+        window_bits, level, mem_level, library = self._settings
+        made: _Compress = zlib_module(library).compressobj(level, DEFLATED, -window_bits, mem_level)
+        return made
 
 
-def _flushed(
-    stream: zlib._Compress, payload: bytes | bytearray | memoryview, flush_mode: int
-) -> bytes:
+def _flushed(stream: _Compress, payload: bytes | bytearray | memoryview, flush_mode: int) -> bytes:
     beginning = stream.compress(payload)
     return beginning + stream.flush(flush_mode)[: -len(TAIL)]

@@ -294,11 +294,11 @@ class HTTPProtocol(asyncio.Protocol):
             transport,
             upgrade,
             self._reader.head,
-            loop=hub.loop,
             timers=hub.timers,
             limits=config.limits,
             deflate=config.deflate,
-            client=client.address,
+            # A TCP transport knows its peer, and makes no object of it before somebody asks.
+            client=None if hub.tls is None and client.address == self._peername else client.address,
             server=hub.shared_address(_address(transport, "sockname")),
             secure=bool(client.secure),
             root_path=config.root_path,
@@ -319,7 +319,13 @@ class HTTPProtocol(asyncio.Protocol):
         # From here on it is the connection that counts for its client.
         self._counted = None
         hub.upgraded(self, connection)
-        connection.start(ws, handler, early, cancel_on_disconnect=route.cancel_on_disconnect)
+        connection.start(
+            ws,
+            handler,
+            early,
+            cancel_on_disconnect=route.cancel_on_disconnect,
+            name=route.task_name,
+        )
 
     # Answering
 

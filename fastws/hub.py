@@ -178,7 +178,8 @@ class Hub:
     def connection_lost(self, connection: Connection) -> None:
         """Forget a WebSocket; its handler may still be at work."""
         self.connections.discard(connection)
-        self.addresses.remove(connection.client)
+        if self.addresses.limit is not None:
+            self.addresses.remove(connection.client)
         if connection in self._opening:
             self.connection_answered(connection, None)
         elif connection.opened_at:

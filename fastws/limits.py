@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastws.deflate_library import LIBRARIES, Library, zlib_module
+
 __all__ = ["DEFAULT_LIMITS", "DeflateOptions", "Limits"]
 
 KIB = 1024
@@ -14,6 +16,8 @@ MIB = 1024 * KIB
 class DeflateOptions:
     """How to compress, and what to ask of the peer (permessage-deflate, RFC 7692).
 
+    A value that is out of range raises ``ValueError``, and so does a library that is not installed.
+
     Parameters:
         mode: ``"dedicated"`` keeps a compression window for the connection (context takeover:
             smaller messages, more memory); ``"shared"`` starts every message afresh in both
@@ -22,6 +26,8 @@ class DeflateOptions:
         window_bits: base-2 logarithm of the largest window used for what is sent, 9 to 15.
         mem_level: zlib's memory level, 1 to 9.
         level: zlib's compression level, 1 to 9.
+        library: what compresses and decompresses: ``"zlib"``, or ``"zlib-ng"``, which is faster and
+            takes more memory, of the package of this name (``fastws[fast-deflate]``).
     """
 
     mode: str = "dedicated"
@@ -29,6 +35,7 @@ class DeflateOptions:
     window_bits: int = 12
     mem_level: int = 5
     level: int = 1
+    library: Library = "zlib"
 
     def __post_init__(self) -> None:
         if self.mode not in ("shared", "dedicated"):
@@ -40,6 +47,10 @@ class DeflateOptions:
                 raise ValueError(f"deflate {name} is {value}: expected {low} to {high}")
         if self.threshold < 0:
             raise ValueError(f"deflate threshold is {self.threshold}: expected 0 or more bytes")
+        if self.library not in LIBRARIES:
+            raise ValueError(f"deflate library is {self.library!r}: expected 'zlib' or 'zlib-ng'")
+        # What is missing is told here, not at the first connection that compresses.
+        zlib_module(self.library)
 
 
 @dataclass(frozen=True)

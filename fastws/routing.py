@@ -144,6 +144,8 @@ class APIWebSocketRoute(_PathRoute):
         self.messages = message_types(receive, send)
         self._message_types = {"receive": receive, "send": send}
         self.cancel_on_disconnect = cancel_on_disconnect
+        self.task_name = f"WebSocket {path}"
+        """What the task of each connection's handler is called."""
         self.options = MappingProxyType(
             {ALIASES.get(option, option): value for option, value in options.items()}
         )

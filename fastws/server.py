@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+from fastws import _buffers
 from fastws.accepting import Acceptor
 from fastws.app import FastWS
 from fastws.config import Config, ConfigError
@@ -27,6 +29,12 @@ from fastws.sockets import BindError, bind_sockets, connection_limit, listen, na
 from fastws.tls import TLS, serves_tls
 
 __all__ = ["BindError", "Server", "serve", "serve_async"]
+
+LONGEST_KEPT = 4 * 1024 * 1024
+"""Bytes of a message up to which its memory is kept for another one."""
+
+KEPT_FREE = 16 * 1024 * 1024
+"""Bytes of freed memory that are kept at most, as far as they lie at the heap's end."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -316,6 +324,18 @@ def run_in_new_loop(
             loop.close()
 
 
+def keep_memory_for_messages() -> None:
+    """Let this process, which is the server's own, keep the memory of long messages for the next.
+
+    By itself glibc gives the end of its heap back whenever a message of a mebibyte is freed, and
+    for the next one the system clears the same pages again: that doubled the cost of an echo.
+    Whoever has set its tunables knows better.
+    """
+    names = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+    if not any(name in os.environ for name in names):
+        _buffers.keep_memory(LONGEST_KEPT, KEPT_FREE)
+
+
 def run(config: Config) -> None:
     """Serve ``config`` in this process, in a new event loop, until a signal.
 
@@ -325,6 +345,7 @@ def run(config: Config) -> None:
     configure_logging(config.log_level, config.log_format, config.log_config)
     server = Server(config, on_ready=_show_banner)
     server.load()
+    keep_memory_for_messages()
     run_in_new_loop(server.serve, loop_factory(config.loop))
 
 

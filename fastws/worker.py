@@ -13,7 +13,13 @@ from fastws.accepting import Acceptor, AcceptQueue
 from fastws.config import ConfigError
 from fastws.logs import configure_logging, log
 from fastws.pipe import Failure, HandOver, Message, Pipe
-from fastws.server import Server, loop_factory, routes_of, run_in_new_loop
+from fastws.server import (
+    Server,
+    keep_memory_for_messages,
+    loop_factory,
+    routes_of,
+    run_in_new_loop,
+)
 
 __all__ = ["FAILED", "MISCONFIGURED", "work"]
 
@@ -67,6 +73,7 @@ class _Worker:
             config = self._config
             configure_logging(config.log_level, config.log_format, config.log_config, many=True)
             self._server.load()
+            keep_memory_for_messages()
             run_in_new_loop(self._serve, loop_factory(self._config.loop))
         except Exception as error:
             Failure.of(error).report(self._pipe)

@@ -65,6 +65,12 @@ async def greeting(port: int) -> bytes:
         await writer.wait_closed()
 
 
+def check(acceptor: Acceptor) -> None:
+    """What new connections bring about: a look at the descriptors."""
+    for _ in range(accepting.CHECK_EVERY):
+        acceptor.check()
+
+
 def test_connections_wait_during_a_pause(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -77,7 +83,7 @@ def test_connections_wait_during_a_pause(
                 assert await greeting(port) == b"hello"
             for _ in range(3):
                 shortage.is_short = True
-                acceptor.check()
+                check(acceptor)
                 assert not acceptor.is_accepting
                 waiting = [asyncio.create_task(greeting(port)) for port in ports]
                 await asyncio.sleep(0.03)
@@ -102,7 +108,7 @@ def test_a_pause_ends_with_the_acceptor(monkeypatch: pytest.MonkeyPatch) -> None
         port = listening.getsockname()[1]
         async with accepting_on(listening) as acceptor:
             shortage.is_short = True
-            acceptor.check()
+            check(acceptor)
             waiting = asyncio.create_task(greeting(port))
             await asyncio.sleep(0.03)
         with contextlib.suppress(ConnectionError):
@@ -132,7 +138,7 @@ def test_descriptors_that_somebody_else_takes_first(monkeypatch: pytest.MonkeyPa
         async with accepting_on(listening) as acceptor:
             monkeypatch.setattr(Acceptor, "_listen", fail_twice)
             shortage.is_short = True
-            acceptor.check()
+            check(acceptor)
             shortage.is_short = False
             assert await greeting(port) == b"hello"
             assert failures == 3

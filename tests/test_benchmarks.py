@@ -13,14 +13,22 @@ from pathlib import Path
 import pytest
 
 from benchmarks import instructions, micro, report
-from benchmarks.bench import ECHO, baseline_of, choose_cores, parse_options
-from benchmarks.contenders import FASTWS, SEND_LOOP, SERVERS, TCP_ECHO
+from benchmarks.bench import (
+    ECHO,
+    Bench,
+    baseline_of,
+    choose_cores,
+    estimate_seconds,
+    parse_options,
+)
+from benchmarks.contenders import FASTWS, FASTWS_ZLIB_NG, SEND_LOOP, SERVERS, TCP_ECHO
 from benchmarks.goals import GOALS, goals_table
 from benchmarks.plots import PLOTS, bars
 from benchmarks.report import Compared, Spread
 from benchmarks.running import (
     HERE,
     BenchmarkError,
+    IdleMemory,
     RunningServer,
     Sample,
     Server,
@@ -64,6 +72,13 @@ def test_the_load_accepts_every_reply_of_fastws(
     assert sample.messages > 0
     assert sample.server_cpu_seconds > 0
     assert 0 < sample.p50_us <= sample.p99_us
+
+
+@pytest.mark.parametrize("key", FASTWS_ZLIB_NG.only)
+def test_the_load_accepts_every_reply_of_zlib_ng(load: Path, key: str) -> None:
+    workload = next(workload for workload in WORKLOADS if workload.key == key)
+    with running(FASTWS_ZLIB_NG, CORES, compression=workload.compression) as server:
+        assert run_load(load, server, few(workload), CORES, 0.0, SECONDS).messages > 0
 
 
 @pytest.mark.parametrize("baseline", [TCP_ECHO, SEND_LOOP], ids=lambda server: server.name)
@@ -136,6 +151,42 @@ def test_what_is_declared_refers_to_what_is_there() -> None:
     assert len(set(keys)) == len(keys)
     assert {plot.key for plot in PLOTS} <= set(keys)
     assert [workload.key for workload, _ in ECHO] == ["echo-64-1", "echo-64-16"]
+    for server in SERVERS.values():
+        assert set(server.only) <= set(keys), server.name
+
+
+def test_a_server_is_measured_only_in_what_it_takes_part_in(tmp_path: Path) -> None:
+    options = parse_options(["--quick", "--only", "echo-64-1", "deflate-shared", "idle-5k"])
+    servers = [FASTWS, FASTWS_ZLIB_NG]
+    bench = Bench(options, tmp_path / "load", CORES, Path(sys.executable), servers)
+    assert bench._turns("deflate-shared", 0) == [[FASTWS, FASTWS_ZLIB_NG]]
+    assert bench._turns("deflate-shared", 1) == [[FASTWS_ZLIB_NG, FASTWS]]
+    for key in ("echo-64-1", "json-1k", "idle-5k-deflate"):
+        assert bench._turns(key, 1) == [[FASTWS]]
+
+    def estimate(key: str) -> float:
+        return estimate_seconds(options, [key], servers) - estimate_seconds(
+            options, [key], [FASTWS]
+        )
+
+    assert estimate("deflate-shared") > 0
+    assert estimate("echo-64-1") == estimate("idle-5k") == 0
+
+
+def test_a_server_is_not_started_for_the_idle_connections_it_has_no_part_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def measure(load: Path, server: Server, *_: object) -> IdleMemory:
+        started.append(server.name)
+        return IdleMemory(1.0, 2.0)
+
+    monkeypatch.setattr("benchmarks.bench.measure_idle_memory", measure)
+    options = parse_options(["--quick"])
+    bench = Bench(options, tmp_path / "load", CORES, Path(sys.executable), [FASTWS, FASTWS_ZLIB_NG])
+    bench.idle(IDLE[0])
+    assert started == [TCP_ECHO.name, FASTWS.name]
 
 
 def test_only_takes_patterns_that_name_something(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,6 +247,10 @@ def test_goals_that_were_not_measured_are_left_out() -> None:
     (line,) = [line for line in goals_table(results) if line.startswith("| JSON")]
     assert line.endswith("| 0.40 | ≤ 0.50: met |")
     assert goals_table({}) == []
+    results = {"deflate-shared": rows(**{"fastws": 2.0, "fastws-zlib-ng": 1.2, "aiohttp": 3.0})}
+    lines = [line for line in goals_table(results) if "shared" in line]
+    assert [line.rpartition(" | ")[0].rpartition(" | ")[2] for line in lines] == ["0.67", "0.40"]
+    assert "zlib-ng" in lines[1]
     assert len({goal.title for goal in GOALS}) == len(GOALS)
 
 

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 from click.testing import CliRunner, Result
 
-from fastws import __version__, cli
+from fastws import FastWS, WebSocket, __version__, cli
 from fastws.cli import main
 from fastws.config import OPTIONS, Config
 from tests.support import ROOT, TIMEOUT, ServerProcess
@@ -318,6 +318,36 @@ def test_check_tells_every_wrong_route(chat: Path) -> None:
         f"fastws: route /{number}: port is an option of the server, not of a route\n"
         for number in range(2)
     )
+
+
+@pytest.mark.parametrize("word", ["run", "check"])
+def test_a_missing_zlib_ng_is_told(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
+    sentence = (
+        "ws-deflate-library is zlib-ng, which needs the package zlib-ng, and that cannot be "
+        "imported: install fastws[fast-deflate] (`pip install '.[fast-deflate]'` in the source "
+        "tree), or choose zlib"
+    )
+    result = invoke(word, "examples.echo:app", "--ws-deflate-library", "zlib-ng")
+    assert result.exit_code == 2
+    assert f"fastws: {sentence}" in result.stderr
+    result = invoke(word, "examples.echo:app", env={"FASTWS_WS_DEFLATE_LIBRARY": "zlib-ng"})
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "FASTWS_WS_DEFLATE_LIBRARY" in result.stderr
+
+
+def test_check_of_a_missing_zlib_ng_on_a_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
+    app = FastWS()
+
+    @app.websocket("/here", ws_deflate_library="zlib-ng")
+    async def handler(ws: WebSocket) -> None: ...
+
+    monkeypatch.setattr("examples.echo.app", app)
+    result = invoke("check", "examples.echo:app")
+    assert result.exit_code == 2
+    assert "fastws: route /here: ws-deflate-library is zlib-ng, which needs" in result.stderr
 
 
 def test_check_of_what_cannot_be_imported(tmp_path: Path) -> None:

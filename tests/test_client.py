@@ -8,6 +8,7 @@ import itertools
 import pickle
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Generator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -293,6 +294,37 @@ def test_compression(compression: Any) -> None:
                     assert await ws.receive_text() == "ab" * 5000
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("server", "client"), [("zlib", "zlib-ng"), ("zlib-ng", "zlib"), ("zlib-ng", "zlib-ng")]
+)
+@pytest.mark.parametrize("compression", ["shared", "dedicated"])
+def test_the_other_side_does_not_see_which_library_compresses(
+    compression: str, server: str, client: str
+) -> None:
+    messages = ["ab" * 5000, "", *(f"message {number} " * 20 for number in range(50))]
+    options = {"ws_per_message_deflate": compression, "ws_deflate_library": server}
+
+    async def main() -> None:
+        async with echoing(ws_deflate_threshold=0, **options) as url:
+            async with connect(
+                f"{url}/echo",
+                compression=compression,
+                ws_deflate_threshold=0,
+                ws_deflate_library=client,
+            ) as ws:
+                for message in messages:
+                    await ws.send_text(message)
+                    assert await ws.receive_text() == message
+
+    run(main())
+
+
+def test_a_missing_zlib_ng_is_told_at_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
+    with pytest.raises(ConfigError, match=r"^ws-deflate-library is zlib-ng, which needs"):
+        connect("ws://host/", compression="shared", ws_deflate_library="zlib-ng")
 
 
 @pytest.mark.parametrize(

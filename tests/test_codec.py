@@ -774,6 +774,7 @@ def test_a_prepared_message_is_built_once() -> None:
     one, other = Deflater(12, False, 1, 5), Deflater(12, False, 1, 5)
     assert prepared.frame(one) is prepared.frame(other)
     assert prepared.frame(Deflater(15, False, 1, 5)) is not prepared.frame(one)
+    assert prepared.frame(Deflater(12, False, 1, 5, "zlib-ng")) is not prepared.frame(one)
 
 
 def test_a_prepared_message_keeps_its_own_copy_of_a_buffer() -> None:

@@ -12,6 +12,7 @@ import pytest
 from fastws._codec import FrameParser
 from fastws.codes import VIOLATIONS, Opcode
 from fastws.deflate import MAX_FINAL_BLOCKS, Deflater, Inflater
+from fastws.deflate_library import LIBRARIES, Library
 from fastws.events import Close, Ping
 from fastws.limits import Limits
 from tests.wire import (
@@ -31,12 +32,20 @@ from tests.wire import (
 MIB = 1024 * 1024
 RSV1 = 4
 
+both = pytest.mark.parametrize("library", LIBRARIES)
+
 
 def deflating(
-    *, takeover: bool = True, bits: int = 15, limits: Limits | None = None
+    *,
+    takeover: bool = True,
+    bits: int = 15,
+    limits: Limits | None = None,
+    library: Library = "zlib",
 ) -> Callable[[], FrameParser]:
     """Makes server parsers that have negotiated permessage-deflate."""
-    return lambda: FrameParser(limits=limits or Limits(), inflater=Inflater(bits, takeover))
+    return lambda: FrameParser(
+        limits=limits or Limits(), inflater=Inflater(bits, takeover, library)
+    )
 
 
 def compress(data: bytes | str, *, level: int = 6, bits: int = 15) -> bytes:
@@ -56,6 +65,7 @@ def packed(opcode: int, data: bytes | str) -> bytes:
     return frame(opcode, compress(data), rsv=RSV1)
 
 
+@both
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
@@ -66,31 +76,35 @@ def packed(opcode: int, data: bytes | str) -> bytes:
     ],
     ids=["fixed", "stored", "final block", "two blocks"],
 )
-def test_examples_of_rfc_7692(payload: str, expected: str) -> None:
+def test_examples_of_rfc_7692(library: Library, payload: str, expected: str) -> None:
     stream = frame(TEXT, bytes.fromhex(payload), rsv=RSV1)
-    assert three_ways(deflating(), stream) == Outcome([expected])
+    assert three_ways(deflating(library=library), stream) == Outcome([expected])
 
 
-def test_the_example_of_context_takeover() -> None:
+@both
+def test_the_example_of_context_takeover(library: Library) -> None:
     """RFC 7692 section 7.2.3.2: the second message refers to the first."""
     first, second = bytes.fromhex("f2 48 cd c9 c9 07 00"), bytes.fromhex("f2 00 11 00 00")
     stream = frame(TEXT, first, rsv=RSV1) + frame(TEXT, second, rsv=RSV1)
-    assert three_ways(deflating(), stream) == Outcome(["Hello", "Hello"])
+    assert three_ways(deflating(library=library), stream) == Outcome(["Hello", "Hello"])
     # Where none was negotiated, there is nothing to refer to.
-    assert three_ways(deflating(takeover=False), stream) == Outcome(["Hello"], "INVALID_DEFLATE")
+    assert three_ways(deflating(takeover=False, library=library), stream) == Outcome(
+        ["Hello"], "INVALID_DEFLATE"
+    )
 
 
+@both
 @pytest.mark.parametrize("takeover", [True, False])
 @pytest.mark.parametrize("bits", [9, 12, 15])
-def test_messages_of_our_own_deflater(takeover: bool, bits: int) -> None:
+def test_messages_of_our_own_deflater(library: Library, takeover: bool, bits: int) -> None:
     source = random.Random(bits)
-    deflater = Deflater(bits, takeover, 6, 8)
+    deflater = Deflater(bits, takeover, 6, 8, library)
     stream, expected = b"", []
     for size in (0, 1, 100, 5000, 40_000):
         data = bytes(source.choices(b"abcdefgh", k=size))
         stream += frame(BINARY, deflater.compress(data), rsv=RSV1)
         expected.append(data)
-    make = deflating(takeover=takeover, bits=bits)
+    make = deflating(takeover=takeover, bits=bits, library=library)
     assert three_ways(make, stream, rounds=3) == Outcome([*expected])
 
 
@@ -143,10 +157,11 @@ def test_b11_the_compressed_bit_where_it_must_not_be() -> None:
 # ------------------------------------------------------------------------------ the limit
 
 
+@both
 @pytest.mark.parametrize("pieces", [1, 2, 7])
 @pytest.mark.parametrize("size", [0, 1, 100, 32_768, 32_769, 100_000])
-def test_c1_exactly_the_limit_and_one_more(size: int, pieces: int) -> None:
-    make = deflating(limits=Limits(max_size=size))
+def test_c1_exactly_the_limit_and_one_more(library: Library, size: int, pieces: int) -> None:
+    make = deflating(limits=Limits(max_size=size), library=library)
     for opcode, data in ((BINARY, b"m" * size), (TEXT, b"m" * size)):
         for length, accepted in ((size, True), (size + 1, False)):
             payload = compress(b"m" * length)
@@ -157,11 +172,12 @@ def test_c1_exactly_the_limit_and_one_more(size: int, pieces: int) -> None:
             assert outcome == (Outcome([expected]) if accepted else Outcome([], "MESSAGE_TOO_BIG"))
 
 
+@both
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_c1_a_bomb_takes_no_more_than_the_limit(opcode: Opcode) -> None:
+def test_c1_a_bomb_takes_no_more_than_the_limit(library: Library, opcode: Opcode) -> None:
     bomb = compress(bytes(200 * MIB), level=9, bits=12)
     data = frame(opcode, bomb, rsv=RSV1)
-    parser = deflating(bits=12)()
+    parser = deflating(bits=12, library=library)()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -174,49 +190,57 @@ def test_c1_a_bomb_takes_no_more_than_the_limit(opcode: Opcode) -> None:
     assert peak - len(bomb) <= MIB + 64 * 1024
 
 
-def test_c2_a_bomb_in_fragments_and_over_messages() -> None:
+@both
+def test_c2_a_bomb_in_fragments_and_over_messages(library: Library) -> None:
     limits = Limits(max_size=10_000)
     payload = compress(b"m" * 10_001)
     parts = [payload[i : i + 1] for i in range(len(payload))]
     stream = fragments(BINARY, *parts, rsv=RSV1)
-    assert three_ways(deflating(limits=limits), stream) == Outcome([], "MESSAGE_TOO_BIG")
+    assert three_ways(deflating(limits=limits, library=library), stream) == Outcome(
+        [], "MESSAGE_TOO_BIG"
+    )
 
     # The window makes a few bytes of the next messages large: each is judged by itself.
-    deflater = Deflater(15, True, 9, 9)
+    deflater = Deflater(15, True, 9, 9, library)
     block = random.Random(2).randbytes(10_000)
     good = [frame(BINARY, deflater.compress(block), rsv=RSV1) for _ in range(20)]
     bad = frame(BINARY, deflater.compress(block + b"!"), rsv=RSV1)
-    outcome = three_ways(deflating(limits=limits), b"".join(good) + bad, rounds=3)
+    outcome = three_ways(deflating(limits=limits, library=library), b"".join(good) + bad, rounds=3)
     assert outcome == Outcome([block] * 20, "MESSAGE_TOO_BIG")
 
 
-def test_c3_a_final_block_and_then_another_message() -> None:
+@both
+def test_c3_a_final_block_and_then_another_message(library: Library) -> None:
     stream = frame(TEXT, compress_finally(b"first"), rsv=RSV1) + packed(TEXT, "second") * 2
     for takeover in (True, False):
-        outcome = three_ways(deflating(takeover=takeover), stream)
+        outcome = three_ways(deflating(takeover=takeover, library=library), stream)
         assert outcome == Outcome(["first", "second", "second"])
 
 
-def test_c4_thousands_of_final_blocks() -> None:
+@both
+def test_c4_thousands_of_final_blocks(library: Library) -> None:
     empty_final = b"\x03\x00"
     allowed = frame(BINARY, empty_final * MAX_FINAL_BLOCKS + b"\0", rsv=RSV1)
-    assert three_ways(deflating(), allowed * 2, rounds=2) == Outcome([b"", b""])
+    assert three_ways(deflating(library=library), allowed * 2, rounds=2) == Outcome([b"", b""])
     refused = frame(BINARY, empty_final * (MAX_FINAL_BLOCKS + 1) + b"\0", rsv=RSV1)
-    assert three_ways(deflating(), refused, rounds=2) == Outcome([], "TOO_MANY_FINAL_BLOCKS")
+    assert three_ways(deflating(library=library), refused, rounds=2) == Outcome(
+        [], "TOO_MANY_FINAL_BLOCKS"
+    )
 
 
-def test_c4_more_compressed_bytes_than_any_message_needs() -> None:
+@both
+def test_c4_more_compressed_bytes_than_any_message_needs(library: Library) -> None:
     """Empty stored blocks take time and give nothing: their sum is limited too, on the header."""
     limits = Limits(max_size=1000)
     most = 2 * 1000 + 65_536
     blocks = b"\x00\x00\x00\xff\xff" * (most // 5)
-    make = deflating(limits=limits)
+    make = deflating(limits=limits, library=library)
     assert outcome_of(make(), [frame(BINARY, blocks + b"\0", rsv=RSV1)]) == Outcome([b""])
     too_many = frame(BINARY, blocks + blocks + b"\0", rsv=RSV1)
     assert outcome_of(make(), [too_many[:14]]) == Outcome([], "MESSAGE_TOO_BIG")
     half = fragments(BINARY, blocks, b"\0" * 10, rsv=RSV1)
     assert outcome_of(make(), [half]) == Outcome([], "MESSAGE_TOO_BIG")
-    unlimited = deflating(limits=Limits(max_size=None))
+    unlimited = deflating(limits=Limits(max_size=None), library=library)
     assert outcome_of(unlimited(), [too_many + packed(TEXT, "next")]).error is None
 
 
@@ -229,6 +253,7 @@ def test_compressed_messages_without_a_limit() -> None:
 # --------------------------------------------------------------------------- what is broken
 
 
+@both
 @pytest.mark.parametrize(
     "payload",
     [
@@ -239,13 +264,14 @@ def test_compressed_messages_without_a_limit() -> None:
         compress("Hello")[:-1] + b"\x06",
     ],
 )
-def test_c5_corrupt_data(payload: bytes) -> None:
+def test_c5_corrupt_data(library: Library, payload: bytes) -> None:
     stream = packed(TEXT, "before") + frame(BINARY, payload, rsv=RSV1) + packed(TEXT, "after")
-    assert three_ways(deflating(), stream) == Outcome(["before"], "INVALID_DEFLATE")
+    assert three_ways(deflating(library=library), stream) == Outcome(["before"], "INVALID_DEFLATE")
     assert VIOLATIONS["INVALID_DEFLATE"].code == 1007
 
 
-def test_c6_a_distance_beyond_the_window() -> None:
+@both
+def test_c6_a_distance_beyond_the_window(library: Library) -> None:
     """The peer agreed to 2^9 bytes and refers back 20,000: seen across messages."""
     block = random.Random(4).randbytes(300)
     stream = zlib.compressobj(6, zlib.DEFLATED, -15)
@@ -258,21 +284,25 @@ def test_c6_a_distance_beyond_the_window() -> None:
         )
         for message in messages
     ]
-    outcome = three_ways(deflating(bits=9), b"".join(frames), rounds=3)
+    outcome = three_ways(deflating(bits=9, library=library), b"".join(frames), rounds=3)
     assert outcome == Outcome([*messages[:2]], "INVALID_DEFLATE")
-    assert three_ways(deflating(bits=15), b"".join(frames), rounds=3) == Outcome([*messages])
+    assert three_ways(deflating(bits=15, library=library), b"".join(frames), rounds=3) == Outcome(
+        [*messages]
+    )
 
 
-def test_c6_the_compressed_bit_with_an_empty_payload() -> None:
+@both
+def test_c6_the_compressed_bit_with_an_empty_payload(library: Library) -> None:
     stream = frame(TEXT, rsv=RSV1) + frame(BINARY, rsv=RSV1) + fragments(TEXT, "", "", rsv=RSV1)
-    assert three_ways(deflating(), stream) == Outcome(["", b"", ""])
+    assert three_ways(deflating(library=library), stream) == Outcome(["", b"", ""])
     stream += packed(TEXT, "next")
-    assert three_ways(deflating(), stream) == Outcome(["", b"", "", "next"])
+    assert three_ways(deflating(library=library), stream) == Outcome(["", b"", "", "next"])
 
 
-def test_c7_compressed_and_plain_messages_mixed() -> None:
+@both
+def test_c7_compressed_and_plain_messages_mixed(library: Library) -> None:
     source = random.Random(6)
-    deflater = Deflater(12, True, 1, 5)
+    deflater = Deflater(12, True, 1, 5, library)
     stream, expected = [], []
     for i in range(10_000):
         text = f"message {i} " * source.randrange(4)
@@ -281,7 +311,9 @@ def test_c7_compressed_and_plain_messages_mixed() -> None:
             stream.append(frame(TEXT, deflater.compress(text.encode()), rsv=RSV1))
         else:
             stream.append(frame(TEXT, text))
-    assert outcome_of(deflating(bits=12)(), [b"".join(stream)]) == Outcome([*expected])
+    assert outcome_of(deflating(bits=12, library=library)(), [b"".join(stream)]) == Outcome(
+        [*expected]
+    )
 
 
 def test_nothing_is_inflated_after_close_or_an_error() -> None:

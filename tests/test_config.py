@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import ssl
+import sys
 from types import MappingProxyType
 
 import pytest
@@ -53,7 +54,7 @@ PER_ROUTE = """
     ws-ping-interval ws-ping-timeout ws-idle-timeout ws-accept-timeout ws-close-timeout
     ws-max-lifetime
     ws-per-message-deflate ws-deflate-threshold ws-deflate-window-bits ws-deflate-mem-level
-    ws-deflate-level
+    ws-deflate-level ws-deflate-library
     ws-origins ws-subprotocols
     limit-message-rate
 """
@@ -92,6 +93,7 @@ DEFAULTS = {
     "ws-deflate-window-bits": "12",
     "ws-deflate-mem-level": "5",
     "ws-deflate-level": "1",
+    "ws-deflate-library": "zlib",
     "limit-connections": "auto",
     "limit-connections-per-ip": "none",
     "limit-message-rate": "none",
@@ -149,10 +151,37 @@ def test_compression_modes(value: object, mode: str | None) -> None:
         assert deflate == DeflateOptions(mode=mode, level=9)
 
 
+def test_the_library_that_compresses() -> None:
+    made = config(ws_per_message_deflate="shared", ws_deflate_library="zlib-ng")
+    assert made.deflate == DeflateOptions(mode="shared", library="zlib-ng")
+    route = config().for_route({"ws_per_message_deflate": True, "ws_deflate_library": "zlib-ng"})
+    assert route.deflate == DeflateOptions(library="zlib-ng")
+
+
+NO_ZLIB_NG = (
+    r"^ws-deflate-library is zlib-ng, which needs the package zlib-ng, .*: install "
+    r"fastws\[fast-deflate\] .*, or choose zlib$"
+)
+
+
+def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
+    assert config(ws_per_message_deflate="shared", ws_deflate_library="zlib").deflate is not None
+    with pytest.raises(ConfigError, match=NO_ZLIB_NG) as raised:
+        config(ws_deflate_library="zlib-ng")
+    assert raised.value.options == ("ws_deflate_library",)
+    with pytest.raises(ConfigError, match=NO_ZLIB_NG):
+        config().for_route({"ws_deflate_library": "zlib-ng"})
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"port": "http"}, "port is http: expected a whole number from 0 to 65535"),
+        (
+            {"ws_deflate_library": "zopfli"},
+            "ws-deflate-library is zopfli: expected zlib or zlib-ng",
+        ),
         ({"port": 70000}, "port is 70000: expected a whole number from 0 to 65535"),
         (
             {"ws_max_size": "lots"},

@@ -83,9 +83,7 @@ async def dialled(
     transport, _ = await loop.create_connection(
         asyncio.Protocol, *server.sockets[0].getsockname()[:2]
     )
-    connection = Connection(
-        transport, None, b"", loop=loop, timers=TimerWheel(loop), limits=Limits(**limits)
-    )
+    connection = Connection(transport, None, b"", timers=TimerWheel(loop), limits=Limits(**limits))
     if deflated:
         agreed = DeflateParameters(False, False)
         connection.start_client(
@@ -314,7 +312,7 @@ def test_start_client_is_not_for_a_servers_end() -> None:
         head = handshake()
         upgrade = check_upgrade(parse_request(head))
         connection = Connection(
-            asyncio.Transport(), upgrade, head, loop=loop, timers=TimerWheel(loop), limits=Limits()
+            asyncio.Transport(), upgrade, head, timers=TimerWheel(loop), limits=Limits()
         )
         with pytest.raises(RuntimeError, match=r"start\(\)"):
             connection.start_client()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import itertools
 import json
 import random
+import sys
 import threading
 import tracemalloc
 import zlib
@@ -38,6 +41,7 @@ from fastws.deflate import (
     negotiate,
     offer,
 )
+from fastws.deflate_library import LIBRARIES, Library, zlib_module
 from fastws.exceptions import HandshakeError
 from fastws.handshake import Extension, parse_extensions
 from fastws.limits import DeflateOptions
@@ -48,6 +52,8 @@ MIB = 1024 * KIB
 DEDICATED = DeflateOptions(mode="dedicated", window_bits=12)
 SHARED = DeflateOptions(mode="shared", window_bits=12)
 WIDE = DeflateOptions(mode="dedicated", window_bits=15)
+
+both = pytest.mark.parametrize("library", LIBRARIES)
 
 
 def offers(value: str) -> list[Extension]:
@@ -364,8 +370,9 @@ def test_an_answer_that_breaks_the_rules_fails_the_connection(
     assert caught.value.status == 502
 
 
-def test_each_side_gets_what_was_agreed() -> None:
-    agreed = DeflateParameters(True, False, 10, 11)
+@both
+def test_each_side_gets_what_was_agreed(library: Library) -> None:
+    agreed = DeflateParameters(True, False, 10, 11, library=library)
     messages = [b"message " * 90] * 2
     server, client = (deflater_for(agreed, WIDE, client=side) for side in (False, True))
     from_server = [server.compress(message) for message in messages]
@@ -381,33 +388,37 @@ def test_each_side_gets_what_was_agreed() -> None:
     assert at_server._window_bits == 11
 
 
+@both
 @pytest.mark.parametrize("bits", [7, 16, 0, -15])
-def test_windows_out_of_range_are_the_callers_mistake(bits: int) -> None:
+def test_windows_out_of_range_are_the_callers_mistake(library: Library, bits: int) -> None:
     with pytest.raises(ValueError, match="8 to 15"):
-        Inflater(bits, True)
+        Inflater(bits, True, library)
     with pytest.raises(ValueError, match="9 to 15"):
-        Deflater(bits, True, 1, 5)
+        Deflater(bits, True, 1, 5, library)
 
 
-def test_zlib_has_no_compressor_for_8_bits() -> None:
+@both
+def test_zlib_has_no_compressor_for_8_bits(library: Library) -> None:
     with pytest.raises(ValueError, match="9 to 15"):
-        Deflater(8, True, 1, 5)
+        Deflater(8, True, 1, 5, library)
 
 
 # -------------------------------------------------------------------------------- round trips
 
 
+@both
 @pytest.mark.parametrize("context_takeover", [True, False])
 @pytest.mark.parametrize("bits", range(9, 16))
-def test_messages_come_back(bits: int, context_takeover: bool) -> None:
+def test_messages_come_back(library: Library, bits: int, context_takeover: bool) -> None:
     generator = random.Random(bits)
-    deflater = Deflater(bits, context_takeover, 1, 5)
-    inflater = Inflater(bits, context_takeover)
+    deflater = Deflater(bits, context_takeover, 1, 5, library)
+    inflater = Inflater(bits, context_takeover, library)
     messages = [*documents(50), b"", generator.randbytes(100_000), b"", *documents(50), b"x" * MIB]
     for message in messages:
         assert inflate(inflater, deflater.compress(message)) == message
 
 
+@both
 @given(
     st.lists(st.binary(max_size=60) | st.binary(max_size=3).map(lambda b: b * 9000), max_size=6),
     st.integers(9, 15),
@@ -416,10 +427,15 @@ def test_messages_come_back(bits: int, context_takeover: bool) -> None:
     st.randoms(use_true_random=False),
 )
 def test_any_messages_come_back_however_they_are_cut(
-    messages: list[bytes], bits: int, context_takeover: bool, level: int, cuts: random.Random
+    library: Library,
+    messages: list[bytes],
+    bits: int,
+    context_takeover: bool,
+    level: int,
+    cuts: random.Random,
 ) -> None:
-    deflater = Deflater(bits, context_takeover, level, 1 + level % 9)
-    inflater = Inflater(bits, context_takeover)
+    deflater = Deflater(bits, context_takeover, level, 1 + level % 9, library)
+    inflater = Inflater(bits, context_takeover, library)
     for message in messages:
         data = deflater.compress(message)
         cut = cuts.randint(0, len(data))
@@ -427,12 +443,13 @@ def test_any_messages_come_back_however_they_are_cut(
         assert inflate(inflater, pieces, len(message)) == message
 
 
-def test_every_split_point_gives_the_same_message() -> None:
+@both
+def test_every_split_point_gives_the_same_message(library: Library) -> None:
     first, second = documents(2)
-    stream = Deflater(12, True, 1, 5)
+    stream = Deflater(12, True, 1, 5, library)
     one, two = stream.compress(first), stream.compress(second)
     for cut in range(len(two) + 1):
-        inflater = Inflater(12, True)
+        inflater = Inflater(12, True, library)
         assert inflate(inflater, [one[i : i + 1] for i in range(len(one))]) == first
         assert inflate(inflater, [two[:cut], two[cut:]]) == second
 
@@ -445,19 +462,23 @@ def test_context_takeover_makes_the_second_message_smaller() -> None:
     assert len(taking.compress(message)) < len(afresh.compress(message)) / 4
 
 
-def test_without_takeover_no_message_refers_to_another_connections() -> None:
+@both
+def test_without_takeover_no_message_refers_to_another_connections(library: Library) -> None:
     secret, other = b"secret " * 30, b"public " * 30
-    one, two = Deflater(12, False, 1, 5), Deflater(12, False, 1, 5)
+    one, two = Deflater(12, False, 1, 5, library), Deflater(12, False, 1, 5, library)
     alone = two.compress(other)
     one.compress(secret)
     assert two.compress(other) == alone
     for data in (one.compress(secret), two.compress(other), one.compress(secret)):
-        inflate(Inflater(12, False), data)
+        inflate(Inflater(12, False, library), data)
 
 
+@both
 @pytest.mark.parametrize("context_takeover", [True, False])
-def test_the_tail_is_removed_and_is_all_that_is_missing(context_takeover: bool) -> None:
-    deflater = Deflater(12, context_takeover, 1, 5)
+def test_the_tail_is_removed_and_is_all_that_is_missing(
+    library: Library, context_takeover: bool
+) -> None:
+    deflater = Deflater(12, context_takeover, 1, 5, library)
     stream = zlib.decompressobj(-12)
     for message in documents(20):
         data = deflater.compress(message)
@@ -465,8 +486,9 @@ def test_the_tail_is_removed_and_is_all_that_is_missing(context_takeover: bool) 
         assert stream.decompress(data + b"\x00\x00\xff\xff") == message
 
 
-def test_any_buffer_is_compressed() -> None:
-    deflater = Deflater(12, False, 1, 5)
+@both
+def test_any_buffer_is_compressed(library: Library) -> None:
+    deflater = Deflater(12, False, 1, 5, library)
     expected = deflater.compress(b"abc" * 10)
     assert deflater.compress(bytearray(b"abc" * 10)) == expected
     assert deflater.compress(memoryview(b"abc" * 10)) == expected
@@ -486,12 +508,13 @@ class Interrupted:
         raise KeyboardInterrupt
 
 
+@both
 @pytest.mark.parametrize("context_takeover", [True, False])
 def test_an_interrupted_message_is_not_in_the_next(
-    context_takeover: bool, monkeypatch: pytest.MonkeyPatch
+    library: Library, context_takeover: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deflater = Deflater(11, context_takeover, 1, 5)
-    inflater = Inflater(11, context_takeover)
+    deflater = Deflater(11, context_takeover, 1, 5, library)
+    inflater = Inflater(11, context_takeover, library)
     messages = documents(3)
     assert inflate(inflater, deflater.compress(messages[0])) == messages[0]
     if context_takeover:
@@ -505,13 +528,14 @@ def test_an_interrupted_message_is_not_in_the_next(
     assert inflate(inflater, deflater.compress(messages[2])) == messages[2]
 
 
-def test_each_thread_has_its_own_shared_compressors() -> None:
+@both
+def test_each_thread_has_its_own_shared_compressors(library: Library) -> None:
     message = documents(1)[0]
-    expected = Deflater(12, False, 1, 5).compress(message)
+    expected = Deflater(12, False, 1, 5, library).compress(message)
     results: list[bool] = []
 
     def work() -> None:
-        deflater = Deflater(12, False, 1, 5)
+        deflater = Deflater(12, False, 1, 5, library)
         results.append(not deflate._shared_compressors.idle)
         results.append(all(deflater.compress(message) == expected for _ in range(300)))
 
@@ -539,6 +563,7 @@ def websockets_peer(parameters: DeflateParameters, *, client: bool) -> PerMessag
     return PerMessageDeflate(ours, theirs, our_bits, their_bits)
 
 
+@both
 @pytest.mark.parametrize("client", [True, False], ids=["we are client", "we are server"])
 @pytest.mark.parametrize(
     "parameters",
@@ -550,8 +575,9 @@ def websockets_peer(parameters: DeflateParameters, *, client: bool) -> PerMessag
     ],
 )
 def test_websockets_reads_what_we_write_and_we_read_what_it_writes(
-    parameters: DeflateParameters, client: bool
+    library: Library, parameters: DeflateParameters, client: bool
 ) -> None:
+    parameters = dataclasses.replace(parameters, library=library)
     peer = websockets_peer(parameters, client=client)
     deflater = deflater_for(parameters, WIDE, client=client)
     inflater = inflater_for(parameters, client=client)
@@ -593,57 +619,65 @@ def zeros(size: int) -> bytes:
     return compress(bytes(size), level=9)
 
 
+@both
 @pytest.mark.parametrize("limit", [0, 1, 1000, 32 * KIB - 1, 32 * KIB, 32 * KIB + 1, MIB])
-def test_c1_the_limit_is_exact_to_the_byte(limit: int) -> None:
+def test_c1_the_limit_is_exact_to_the_byte(library: Library, limit: int) -> None:
     generator = random.Random(limit)
     for data in (bytes(limit), generator.randbytes(limit), (b"abcdefgh" * limit)[:limit]):
-        assert inflate(Inflater(15, True), compress(data), limit) == data
+        assert inflate(Inflater(15, True, library), compress(data), limit) == data
         with pytest.raises(InflateOverflow):
-            inflate(Inflater(15, True), compress(data + b"x"), limit)
+            inflate(Inflater(15, True, library), compress(data + b"x"), limit)
 
 
+@both
 @pytest.mark.parametrize("limit", [KIB, 100 * KIB, MIB])
-def test_c1_a_bomb_takes_no_more_memory_than_the_limit(limit: int) -> None:
+def test_c1_a_bomb_takes_no_more_memory_than_the_limit(library: Library, limit: int) -> None:
     bomb = zeros(64 * MIB)
 
     def explode() -> None:
         with pytest.raises(InflateOverflow):
-            Inflater(15, True).inflate(bomb, limit)
+            Inflater(15, True, library).inflate(bomb, limit)
 
     explode()  # what pytest.raises itself needs is there after this
     assert peak_of(explode) <= limit + 64 * KIB + len(bomb)
 
 
+@both
 @pytest.mark.parametrize("context_takeover", [True, False])
-def test_c1_after_the_limit_nothing_is_left(context_takeover: bool) -> None:
-    inflater = Inflater(15, context_takeover)
+def test_c1_after_the_limit_nothing_is_left(library: Library, context_takeover: bool) -> None:
+    inflater = Inflater(15, context_takeover, library)
     with pytest.raises(InflateOverflow):
         inflater.inflate(zeros(MIB), 10)
     assert inflater._stream is None
 
 
-def test_c1_no_limit_is_no_limit() -> None:
-    assert len(inflate(Inflater(15, True), zeros(3 * MIB), -1)) == 3 * MIB
+@both
+def test_c1_no_limit_is_no_limit(library: Library) -> None:
+    assert len(inflate(Inflater(15, True, library), zeros(3 * MIB), -1)) == 3 * MIB
 
 
-def test_c2_a_limit_counts_over_fragments() -> None:
+@both
+def test_c2_a_limit_counts_over_fragments(library: Library) -> None:
     data = bytes(range(256)) * 4000
     message = compress(data)
     third = len(message) // 3
     pieces = [message[:third], message[third : 2 * third], message[2 * third :]]
-    assert inflate(Inflater(15, True), pieces, len(data)) == data
+    assert inflate(Inflater(15, True, library), pieces, len(data)) == data
     with pytest.raises(InflateOverflow):
-        inflate(Inflater(15, True), pieces, len(data) - 1)
+        inflate(Inflater(15, True, library), pieces, len(data) - 1)
 
 
+@both
 @pytest.mark.parametrize("size", [64, 1000, 1 << 20])
-def test_c2_a_bomb_over_fragments_takes_no_more_memory_than_the_limit(size: int) -> None:
+def test_c2_a_bomb_over_fragments_takes_no_more_memory_than_the_limit(
+    library: Library, size: int
+) -> None:
     limit = MIB
     bomb = zeros(16 * MIB)
     fragments = [bomb[i : i + size] for i in range(0, len(bomb), size)]
 
     def fill(kept: list[bytes]) -> None:
-        inflater = Inflater(15, True)
+        inflater = Inflater(15, True, library)
         room = limit
         for fragment in fragments:
             for piece in inflater.pieces(fragment, room):
@@ -660,14 +694,17 @@ def test_c2_a_bomb_over_fragments_takes_no_more_memory_than_the_limit(size: int)
     assert peak_of(explode) <= limit + 64 * KIB + len(bomb)
 
 
-def test_c2_a_bomb_that_takes_context_over_takes_no_more_memory_than_the_limit() -> None:
+@both
+def test_c2_a_bomb_that_takes_context_over_takes_no_more_memory_than_the_limit(
+    library: Library,
+) -> None:
     limit = 64 * KIB
     stream = zlib.compressobj(9, zlib.DEFLATED, -15)
     harmless = (stream.compress(bytes(limit)) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
     bomb = (stream.compress(bytes(16 * MIB)) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
     def explode() -> None:
-        inflater = Inflater(15, True)
+        inflater = Inflater(15, True, library)
         for _ in range(3):
             assert len(inflate(inflater, harmless, limit)) == limit
         with pytest.raises(InflateOverflow):
@@ -683,6 +720,7 @@ def test_c2_a_bomb_that_takes_context_over_takes_no_more_memory_than_the_limit()
 HELLO_FINAL = bytes.fromhex("f348cdc9c90700")  # RFC 7692 section 7.2.3.4
 
 
+@both
 @pytest.mark.parametrize("context_takeover", [True, False])
 @pytest.mark.parametrize(
     "message",
@@ -694,44 +732,50 @@ HELLO_FINAL = bytes.fromhex("f348cdc9c90700")  # RFC 7692 section 7.2.3.4
     ],
     ids=["alone", "and an empty block", "stored", "two blocks"],
 )
-def test_c3_a_final_block_then_another_message(message: bytes, context_takeover: bool) -> None:
-    inflater = Inflater(15, context_takeover)
+def test_c3_a_final_block_then_another_message(
+    library: Library, message: bytes, context_takeover: bool
+) -> None:
+    inflater = Inflater(15, context_takeover, library)
     for _ in range(3):
         assert inflate(inflater, message) == b"Hello"
         assert inflate(inflater, HELLO_FINAL) == b"Hello"
         assert inflate(inflater, compress(b"another")) == b"another"
 
 
-def test_c3_final_blocks_anywhere_in_a_message_at_every_split_point() -> None:
+@both
+def test_c3_final_blocks_anywhere_in_a_message_at_every_split_point(library: Library) -> None:
     final = compress_finally(b"one ")[:-1]
     # A flush before the last final block makes the stream whole again.
     message = final + compress(b"two ") + b"\x00\x00\xff\xff" + final + b"\x00"
     expected = b"one two one "
     for cut in range(len(message) + 1):
-        inflater = Inflater(15, True)
+        inflater = Inflater(15, True, library)
         assert inflate(inflater, [message[:cut], message[cut:]]) == expected
         assert inflate(inflater, [message[i : i + 1] for i in range(len(message))]) == expected
         assert inflate(inflater, compress(b"next")) == b"next"
 
 
-def test_c3_a_peer_that_makes_each_message_final_is_understood() -> None:
-    inflater = Inflater(15, True)
+@both
+def test_c3_a_peer_that_makes_each_message_final_is_understood(library: Library) -> None:
+    inflater = Inflater(15, True, library)
     for message in documents(50):
         assert inflate(inflater, compress_finally(message)) == message
 
 
-def test_c3_the_limit_is_exact_over_final_blocks() -> None:
+@both
+def test_c3_the_limit_is_exact_over_final_blocks(library: Library) -> None:
     message = compress_finally(b"x" * 100)[:-1] * 10 + b"\x00"
-    assert inflate(Inflater(15, True), message, 1000) == b"x" * 1000
+    assert inflate(Inflater(15, True, library), message, 1000) == b"x" * 1000
     with pytest.raises(InflateOverflow):
-        inflate(Inflater(15, True), message, 999)
+        inflate(Inflater(15, True, library), message, 999)
 
 
 EMPTY_FINAL = b"\x03\x00"
 
 
-def test_c4_final_blocks_are_bounded_in_each_message() -> None:
-    inflater = Inflater(15, True)
+@both
+def test_c4_final_blocks_are_bounded_in_each_message(library: Library) -> None:
+    inflater = Inflater(15, True, library)
     allowed = EMPTY_FINAL * MAX_FINAL_BLOCKS
     for _ in range(3):
         assert inflate(inflater, allowed) == b""
@@ -740,36 +784,37 @@ def test_c4_final_blocks_are_bounded_in_each_message() -> None:
         inflater.inflate(allowed + EMPTY_FINAL, -1)
 
 
-def test_c4_final_blocks_do_not_copy_the_rest_of_the_message_each_time() -> None:
+@both
+def test_c4_final_blocks_do_not_copy_the_rest_of_the_message_each_time(library: Library) -> None:
     """What zlib leaves over it copies: of a large message that must be a slice, not the rest."""
     message = EMPTY_FINAL * (2 * MIB)
+    module = zlib_module(library)
     copied = 0
 
     class Counting:
         def __init__(self, window_bits: int) -> None:
-            self.stream = zlib.decompressobj(window_bits)
+            self.stream = module.decompressobj(window_bits)
 
         def decompress(self, data: bytes, room: int) -> bytes:
             nonlocal copied
-            plain = self.stream.decompress(data, room)
+            plain: bytes = self.stream.decompress(data, room)
             copied += len(self.stream.unused_data) + len(self.stream.unconsumed_tail)
             return plain
 
         def __getattr__(self, name: str) -> object:
             return getattr(self.stream, name)
 
+    counting = type("Z", (), {"decompressobj": Counting, "error": module.error})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            deflate, "zlib", type("Z", (), {"decompressobj": Counting, "error": zlib.error})
-        )
+        patch.setattr(deflate, "zlib_module", lambda library: counting)
         with pytest.raises(TooManyFinalBlocks):
-            Inflater(15, True).inflate(message, -1)
+            Inflater(15, True, library).inflate(message, -1)
         assert copied <= MAX_FINAL_BLOCKS * deflate.SLICE
         # The same for a bomb, whose input is taken in many steps, and for what does not shrink.
         for data in (bytes(8 * MIB), random.Random(1).randbytes(MIB)):
             copied = 0
             packed = compress(data)
-            assert inflate(Inflater(15, True), packed) == data
+            assert inflate(Inflater(15, True, library), packed) == data
             steps = len(data) // deflate.STEP + len(packed) // deflate.SLICE + 2
             assert copied <= steps * deflate.SLICE
 
@@ -777,6 +822,7 @@ def test_c4_final_blocks_do_not_copy_the_rest_of_the_message_each_time() -> None
 # ------------------------------------------------------------------ C5, C6: data that is none
 
 
+@both
 @pytest.mark.parametrize(
     "data",
     [
@@ -789,8 +835,8 @@ def test_c4_final_blocks_do_not_copy_the_rest_of_the_message_each_time() -> None
     ],
 )
 @pytest.mark.parametrize("context_takeover", [True, False])
-def test_c5_corrupt_data_is_refused(data: bytes, context_takeover: bool) -> None:
-    inflater = Inflater(15, context_takeover)
+def test_c5_corrupt_data_is_refused(library: Library, data: bytes, context_takeover: bool) -> None:
+    inflater = Inflater(15, context_takeover, library)
     with pytest.raises(InflateError) as caught:
         inflate(inflater, data)
     assert inflater._stream is None
@@ -828,14 +874,17 @@ def packed_in_many_ways() -> list[bytes]:
     ]
 
 
+@both
 @pytest.mark.parametrize("context_takeover", [True, False])
 @pytest.mark.parametrize("index", range(7))
-def test_c5_a_message_that_stops_half_way_is_refused(index: int, context_takeover: bool) -> None:
+def test_c5_a_message_that_stops_half_way_is_refused(
+    library: Library, index: int, context_takeover: bool
+) -> None:
     data = packed_in_many_ways()[index]
     assert is_whole(data)
     refused = 0
     for cut in range(min(len(data), 3000)):
-        inflater = Inflater(15, context_takeover)
+        inflater = Inflater(15, context_takeover, library)
         if is_whole(data[:cut]):
             inflate(inflater, data[:cut])
             continue
@@ -845,16 +894,18 @@ def test_c5_a_message_that_stops_half_way_is_refused(index: int, context_takeove
     assert refused > 0
 
 
-def test_c5_a_tail_that_was_not_removed_is_refused() -> None:
+@both
+def test_c5_a_tail_that_was_not_removed_is_refused(library: Library) -> None:
     with pytest.raises(InflateError):
-        inflate(Inflater(15, True), compress(b"Hello") + b"\x00\x00\xff\xff")
+        inflate(Inflater(15, True, library), compress(b"Hello") + b"\x00\x00\xff\xff")
 
 
+@both
 @given(st.lists(st.binary(max_size=80), max_size=4), st.booleans(), st.integers(0, 300))
 def test_c5_any_bytes_are_inflated_or_refused(
-    pieces: list[bytes], context_takeover: bool, room: int
+    library: Library, pieces: list[bytes], context_takeover: bool, room: int
 ) -> None:
-    inflater = Inflater(15, context_takeover)
+    inflater = Inflater(15, context_takeover, library)
     try:
         message = inflate(inflater, pieces, room)
     except DeflateViolation as error:
@@ -865,23 +916,27 @@ def test_c5_any_bytes_are_inflated_or_refused(
             assert is_whole(b"".join(pieces))
 
 
+@both
 @given(st.data())
-def test_c5_any_damaged_message_is_inflated_or_refused(data: st.DataObject) -> None:
+def test_c5_any_damaged_message_is_inflated_or_refused(
+    library: Library, data: st.DataObject
+) -> None:
     packed = bytearray(compress(documents(1)[0] * 3))
     for _ in range(data.draw(st.integers(1, 4))):
         packed[data.draw(st.integers(0, len(packed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    inflater = Inflater(15, True)
+    inflater = Inflater(15, True, library)
     try:
         assert len(inflate(inflater, bytes(packed), 5000)) <= 5000
     except DeflateViolation as error:
         assert error.violation in VIOLATIONS  # noqa: PT017
 
 
-def test_c6_a_distance_beyond_the_window_is_refused_across_messages() -> None:
+@both
+def test_c6_a_distance_beyond_the_window_is_refused_across_messages(library: Library) -> None:
     generator = random.Random(3)
     secret, filler = generator.randbytes(400), generator.randbytes(1600)
     peer = zlib.compressobj(9, zlib.DEFLATED, -15)  # it agreed to 9 bits, and takes 15
-    inflater = Inflater(9, True)
+    inflater = Inflater(9, True, library)
     for message in (secret, filler):
         data = (peer.compress(message) + peer.flush(zlib.Z_SYNC_FLUSH))[:-4]
         assert inflate(inflater, data) == message
@@ -890,13 +945,14 @@ def test_c6_a_distance_beyond_the_window_is_refused_across_messages() -> None:
         inflate(inflater, data)
 
 
-def test_c6_a_distance_beyond_the_beginning_is_refused() -> None:
+@both
+def test_c6_a_distance_beyond_the_beginning_is_refused(library: Library) -> None:
     peer = zlib.compressobj(9, zlib.DEFLATED, -15)
     message = documents(1)[0]
     first, second = (
         (peer.compress(message) + peer.flush(zlib.Z_SYNC_FLUSH))[:-4] for _ in range(2)
     )
-    afresh = Inflater(15, False)
+    afresh = Inflater(15, False, library)
     assert inflate(afresh, first) == message
     with pytest.raises(InflateError):
         inflate(afresh, second)
@@ -950,3 +1006,83 @@ def test_every_violation_has_an_answer() -> None:
     for violation in (InflateError, InflateOverflow, TooManyFinalBlocks):
         assert issubclass(violation, ValueError)
         assert violation.violation in VIOLATIONS
+
+
+# ---------------------------------------------------------------------------- which library
+
+MIXED = [pair for pair in itertools.product(LIBRARIES, repeat=2) if pair != ("zlib", "zlib")]
+
+
+def test_what_was_agreed_carries_the_choice_of_each_side() -> None:
+    quick = dataclasses.replace(DEDICATED, library="zlib-ng")
+    chosen = negotiate(offers(offer(DEDICATED)), quick)
+    assert chosen is not None
+    assert chosen[0] == "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"
+    agreed = accept_offer(offers(chosen[0]), DEDICATED)
+    assert agreed == dataclasses.replace(chosen[1], library="zlib")
+    assert accept_offer(offers(chosen[0]), quick) == chosen[1]
+    for client in (True, False):
+        assert deflater_for(chosen[1], quick, client=client).key == (12, 1, 5, "zlib-ng")
+        assert inflater_for(chosen[1], client=client)._zlib.__name__ == "zlib_ng.zlib_ng"
+        assert inflater_for(agreed, client=client)._zlib is zlib
+
+
+@pytest.mark.parametrize(("ours", "theirs"), MIXED)
+@pytest.mark.parametrize("context_takeover", [True, False])
+@pytest.mark.parametrize("bits", range(9, 16))
+def test_each_library_reads_the_other(
+    bits: int, context_takeover: bool, ours: Library, theirs: Library
+) -> None:
+    """Above all: neither compresses with a larger window than it was told to."""
+    generator = random.Random(bits)
+    noise = generator.randbytes(40_000)
+    messages = [*documents(20), noise, noise[5_000:], documents(1)[0] * 200, b"", b"x" * 100_000]
+    for level, mem_level in [(1, 5), (2, 9), (3, 1), (6, 8), (9, 9)]:
+        deflater = Deflater(bits, context_takeover, level, mem_level, ours)
+        inflater = Inflater(bits, context_takeover, theirs)
+        for message in messages:
+            assert inflate(inflater, deflater.compress(message), len(message)) == message
+
+
+def outcome(library: Library, data: Sequence[bytes], room: int) -> bytes | str:
+    """The message, or the name of what is wrong with it."""
+    try:
+        return inflate(Inflater(12, True, library), list(data), room)
+    except DeflateViolation as error:
+        return error.violation
+
+
+@given(st.data())
+def test_both_libraries_judge_a_damaged_message_alike(data: st.DataObject) -> None:
+    made: Library = data.draw(st.sampled_from(LIBRARIES))
+    deflater = Deflater(12, False, data.draw(st.integers(1, 9)), 5, made)
+    packed = bytearray(deflater.compress(documents(1)[0] * 3 + bytes(range(256))))
+    for _ in range(data.draw(st.integers(0, 3))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    packed = packed[: data.draw(st.integers(0, len(packed)))]
+    cut = data.draw(st.integers(0, len(packed)))
+    pieces = [bytes(packed[:cut]), bytes(packed[cut:])]
+    # Without room for all of it, what is found first depends on how far each runs ahead.
+    assert outcome("zlib", pieces, MIB) == outcome("zlib-ng", pieces, MIB)
+
+
+def test_compressors_of_different_libraries_are_not_shared() -> None:
+    one, other = Deflater(12, False, 1, 5), Deflater(12, False, 1, 5, "zlib-ng")
+    assert one.key != other.key
+    message = documents(1)[0]
+    # Each goes on with what is its own, and they do not make the same bytes.
+    assert one.compress(message) != other.compress(message)
+    idle = deflate._shared_compressors.idle
+    assert type(idle[one.key]) is not type(idle[other.key])
+
+
+def test_a_library_is_imported_only_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
+    assert inflate(Inflater(12, True), Deflater(12, True, 1, 5).compress(b"message")) == b"message"
+    sentence = r"^deflate library is zlib-ng, which needs the package zlib-ng, .* or choose zlib$"
+    with pytest.raises(ValueError, match=sentence):
+        DeflateOptions(library="zlib-ng")
+    with pytest.raises(ValueError, match=sentence):
+        Inflater(12, True, "zlib-ng")
+    with pytest.raises(ValueError, match=sentence):
+        Deflater(12, True, 1, 5, "zlib-ng")

@@ -20,7 +20,7 @@ APPLICATION = {
     *{"APIRouter", "APIWebSocketRoute", "Cookie", "Depends", "FastWS", "HTMLResponse", "Header"},
     *{"JSONResponse", "Middleware", "Path", "PlainTextResponse", "Query", "Request", "Response"},
 }
-CONNECTION = {"TypedWebSocket", "WebSocket", "WebSocketState", "connect"}
+CONNECTION = {"TypedWebSocket", "WebSocket", "WebSocketState", "broadcast", "connect"}
 ERRORS = {
     *{"HTTPException", "HandshakeError", "MessageError", "WebSocketClosed", "WebSocketDisconnect"},
     *{"WebSocketException", "WebSocketTypeError"},

@@ -15,16 +15,17 @@ PACKAGE = ROOT / "fastws"
 
 #: The layers from the lowest. A new module takes its place here, which is a decision about design.
 LAYERS: list[set[str]] = [
-    {"_json", "codes", "events", "exceptions", "limits"},
+    {"_json", "codes", "deflate_library", "events", "exceptions", "limits"},
     {"_codec", "client_handshake", "deflate", "handshake", "http_fields", "http_head"},
     {"_protocol", "protocol"},
     {
         *{"_asgi_channel", "_awaitables", "_channel", "_closing", "_connection", "_liveness"},
-        *{"_receive_queue", "_receiver", "_standing", "_timers", "_waking", "_writer"},
+        *{"_buffers", "_outlet", "_receive_queue", "_receiver", "_standing", "_timers", "_waking"},
+        *{"_writer", "intake"},
     },
     {
         *{"asgi_connection", "datastructures", "messages", "read_ahead", "requests", "responses"},
-        *{"client_socket", "iterating", "tasks", "websocket"},
+        *{"broadcasting", "client_socket", "iterating", "tasks", "websocket"},
     },
     {
         *{"app", "conversions", "dependencies", "error_handlers", "injection", "middleware"},

@@ -42,6 +42,7 @@ def test_defaults_of_compression() -> None:
         "window_bits": 12,
         "mem_level": 5,
         "level": 1,
+        "library": "zlib",
     }
 
 
@@ -71,6 +72,7 @@ def test_they_cannot_change_under_a_connection(value: Limits) -> None:
         ("level", 0, "deflate level is 0: expected 1 to 9"),
         ("level", 10, "deflate level is 10: expected 1 to 9"),
         ("threshold", -1, "deflate threshold is -1: expected 0 or more bytes"),
+        ("library", "zopfli", "deflate library is 'zopfli': expected 'zlib' or 'zlib-ng'"),
     ],
 )
 def test_compression_that_cannot_be(option: str, value: object, message: str) -> None:

@@ -351,6 +351,22 @@ def test_a_wrong_option_of_a_route_is_found_before_anything_is_served() -> None:
         Server(Config(app)).load()
 
 
+def test_a_missing_zlib_ng_is_told_before_anything_is_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
+    app = FastWS()
+
+    @app.websocket("/here", ws_per_message_deflate=True, ws_deflate_library="zlib-ng")
+    async def handler(ws: WebSocket) -> None: ...
+
+    sentence = "ws-deflate-library is zlib-ng, which needs the package zlib-ng"
+    with pytest.raises(ConfigError, match=f"^route /here: {sentence}"):
+        serve(app)
+    with pytest.raises(ConfigError, match=f"^{sentence}"):
+        serve(FastWS(), ws_deflate_library="zlib-ng")
+
+
 # Addresses
 
 

@@ -1,9 +1,9 @@
-"""fastws, through the coroutine API that its users write."""
+"""fastws, through the coroutine API that its users write; the variant is what compresses."""
 
 from __future__ import annotations
 
 from benchmarks.servers.arguments import BACKLOG, announce_ready, arguments
-from fastws import FastWS, WebSocket, WebSocketDisconnect
+from fastws import FastWS, WebSocket, WebSocketDisconnect, broadcast
 
 app = FastWS()
 receivers: set[WebSocket] = set()
@@ -45,8 +45,7 @@ async def publish(ws: WebSocket) -> None:
     await ws.accept()
     while True:
         message = await ws.receive_text()
-        for receiver in receivers.copy():
-            await receiver.send_text(message)
+        await broadcast(receivers, message)
 
 
 @app.on_startup
@@ -60,6 +59,7 @@ if __name__ == "__main__":
         host=given.host,
         port=given.port,
         ws_per_message_deflate=given.compression,
+        ws_deflate_library=given.variant or "zlib",
         backlog=BACKLOG,
         log_level="warning",
         access_log=False,

@@ -210,7 +210,6 @@ class WebSocketProtocol(asyncio.Protocol):
             transport,
             upgrade,
             head,
-            loop=self._loop,
             timers=shared.timers,
             limits=shared.limits,
             deflate=shared.deflate,

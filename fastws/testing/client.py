@@ -243,8 +243,7 @@ class AsyncTestClient:
             None,
             handshake.head,
             # Its receives wait in real time.
-            loop=_RealTime(loop, self.clock),  # type: ignore[arg-type]
-            timers=TimerWheel(loop),
+            timers=TimerWheel(loop, _RealTime(self.clock)),
             limits=_LIMITS,
             client=transport.get_extra_info("sockname"),
             server=transport.get_extra_info("peername"),
@@ -346,11 +345,7 @@ class Connecting:
 
 
 class _RealTime:
-    """A loop whose ``call_later()`` goes by real time."""
+    """A ``call_later()`` that goes by real time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
-        self._loop = loop
+    def __init__(self, clock: Clock) -> None:
         self.call_later = clock.call_in_real_time
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)

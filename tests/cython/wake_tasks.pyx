@@ -45,5 +45,10 @@ cdef class Wait(Awaitable):
 install(Wait)
 
 
+cdef int tell(object owner) except -1:
+    owner.on_step_end()
+    return 0
+
+
 def at_end(LoopStep step, owner):
-    step.at_end(owner)
+    step.at_end(owner, tell)

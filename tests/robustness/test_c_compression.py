@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fastws import FastWS, WebSocket, WebSocketDisconnect
+from fastws.deflate_library import LIBRARIES, Library
 from tests.robustness.client import (
     BINARY,
     CLOSE,
@@ -39,6 +40,8 @@ RSV1 = 4
 TAIL = b"\x00\x00\xff\xff"
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
 MODES = ("shared", "dedicated")
+
+both = pytest.mark.parametrize("library", LIBRARIES)
 
 
 class Deflate:
@@ -164,23 +167,31 @@ def fragments(payload: bytes, size: int, opcode: int = TEXT) -> bytes:
 # C1, C2, C4: more than was said
 
 
+@both
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_c01_a_bomb_in_one_frame(mode: str, opcode: int) -> None:
-    refused(build(bomb(64 * MIB), opcode, rsv=RSV1), 1009, mode=mode)
+def test_c01_a_bomb_in_one_frame(library: Library, mode: str, opcode: int) -> None:
+    refused(build(bomb(64 * MIB), opcode, rsv=RSV1), 1009, mode=mode, ws_deflate_library=library)
 
 
+@both
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("limit", [1, 1000, 65536, MIB])
-def test_c01_exactly_the_limit(opcode: int, limit: int) -> None:
+def test_c01_exactly_the_limit(library: Library, opcode: int, limit: int) -> None:
     payload = b"x" * limit
     frame = build(compressed(payload), opcode, rsv=RSV1)
-    accepted(frame, (opcode, payload), ws_max_size=limit)
+    accepted(frame, (opcode, payload), ws_max_size=limit, ws_deflate_library=library)
 
 
+@both
 @pytest.mark.parametrize("limit", [1, 1000, 65536, MIB])
-def test_c01_one_byte_more_than_the_limit(limit: int) -> None:
-    refused(build(compressed(b"x" * (limit + 1)), rsv=RSV1), 1009, ws_max_size=limit)
+def test_c01_one_byte_more_than_the_limit(library: Library, limit: int) -> None:
+    refused(
+        build(compressed(b"x" * (limit + 1)), rsv=RSV1),
+        1009,
+        ws_max_size=limit,
+        ws_deflate_library=library,
+    )
 
 
 def test_c01_data_that_does_not_compress_may_be_longer_on_the_wire() -> None:
@@ -191,6 +202,10 @@ def test_c01_data_that_does_not_compress_may_be_longer_on_the_wire() -> None:
 
 
 DEFLATING = ("--ws-per-message-deflate", "dedicated")
+
+
+def deflating(library: Library) -> tuple[str, ...]:
+    return (*DEFLATING, "--ws-deflate-library", library)
 
 
 async def peak_beyond_usual(server: Measured, data: bytes) -> int:
@@ -207,11 +222,12 @@ async def peak_beyond_usual(server: Measured, data: bytes) -> int:
     return peak - usual
 
 
+@both
 @only_plain("it is about the memory or the time of what is above TCP")
 @pytest.mark.parametrize("size", [2 * MIB, 64 * MIB, 512 * MIB])
-def test_c01_a_bomb_in_one_frame_takes_the_limit_and_64_kib(size: int) -> None:
+def test_c01_a_bomb_in_one_frame_takes_the_limit_and_64_kib(library: Library, size: int) -> None:
     async def main() -> None:
-        with measured(*DEFLATING) as server:
+        with measured(*deflating(library)) as server:
             data = build(bomb(size), BINARY, rsv=RSV1)
             assert await peak_beyond_usual(server, data) <= MIB + 64 * KIB
 
@@ -229,10 +245,11 @@ def test_c02_fragments_that_inflate_to_exactly_the_limit() -> None:
     refused(fragments(compressed(b"x" * (MIB + 1)), 7), 1009)
 
 
+@both
 @only_plain("it is about the memory or the time of what is above TCP")
-def test_c02_a_bomb_over_fragments_takes_the_limit_and_64_kib() -> None:
+def test_c02_a_bomb_over_fragments_takes_the_limit_and_64_kib(library: Library) -> None:
     async def main() -> None:
-        with measured(*DEFLATING, "--ws-max-fragments", "none") as server:
+        with measured(*deflating(library), "--ws-max-fragments", "none") as server:
             for size in (100, 4096):
                 data = fragments(bomb(64 * MIB), size, BINARY)
                 assert await peak_beyond_usual(server, data) <= MIB + 64 * KIB
@@ -240,13 +257,14 @@ def test_c02_a_bomb_over_fragments_takes_the_limit_and_64_kib() -> None:
     run(main())
 
 
-def test_c02_a_bomb_that_refers_to_the_message_before() -> None:
+@both
+def test_c02_a_bomb_that_refers_to_the_message_before(library: Library) -> None:
     deflate = Deflate(12)
     block = random.Random(2).randbytes(3 * KIB)
     first = build(deflate(block), BINARY, rsv=RSV1)
     second = deflate(block * 342)
     assert len(second) < MIB // 100
-    refused(first + build(second, BINARY, rsv=RSV1), 1009, before=1)
+    refused(first + build(second, BINARY, rsv=RSV1), 1009, before=1, ws_deflate_library=library)
 
 
 def test_c02_a_message_that_refers_to_the_one_before() -> None:
@@ -262,20 +280,25 @@ FINAL_BLOCK = b"\x03\x00"
 """A final block with nothing in it."""
 
 
+@both
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("count", [1025, 5000, 500_000])
-def test_c04_thousands_of_final_blocks(mode: str, count: int) -> None:
-    refused(build(FINAL_BLOCK * count, rsv=RSV1), 1009, mode=mode)
+def test_c04_thousands_of_final_blocks(library: Library, mode: str, count: int) -> None:
+    refused(build(FINAL_BLOCK * count, rsv=RSV1), 1009, mode=mode, ws_deflate_library=library)
 
 
-def test_c04_thousands_of_final_blocks_over_fragments() -> None:
-    refused(fragments(FINAL_BLOCK * 2000, 3), 1009)
+@both
+def test_c04_thousands_of_final_blocks_over_fragments(library: Library) -> None:
+    refused(fragments(FINAL_BLOCK * 2000, 3), 1009, ws_deflate_library=library)
 
 
-def test_c04_some_final_blocks() -> None:
+@both
+def test_c04_some_final_blocks(library: Library) -> None:
     piece = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = piece.compress(b"abc") + piece.flush(zlib.Z_FINISH)
-    accepted(build(block * 1000 + b"\x00", rsv=RSV1), (TEXT, b"abc" * 1000))
+    accepted(
+        build(block * 1000 + b"\x00", rsv=RSV1), (TEXT, b"abc" * 1000), ws_deflate_library=library
+    )
 
 
 async def cpu_for(server: Measured, data: bytes, code: int | None) -> float:
@@ -294,13 +317,14 @@ async def cpu_for(server: Measured, data: bytes, code: int | None) -> float:
     return server.cpu() - before
 
 
+@both
 @only_plain("it is about the memory or the time of what is above TCP")
-def test_c04_final_blocks_take_no_more_time_than_a_message_of_that_size() -> None:
+def test_c04_final_blocks_take_no_more_time_than_a_message_of_that_size(library: Library) -> None:
     honest = build(compressed(random.Random(4).randbytes(MIB)), BINARY, rsv=RSV1)
     attack = build(FINAL_BLOCK * (MIB // 2), BINARY, rsv=RSV1)
 
     async def main() -> None:
-        with measured(*DEFLATING, tracing=False) as server:
+        with measured(*deflating(library), tracing=False) as server:
             usual = await cpu_for(server, honest, None)
             assert await cpu_for(server, attack, 1009) < 2 * max(usual, 0.05)
 
@@ -310,8 +334,9 @@ def test_c04_final_blocks_take_no_more_time_than_a_message_of_that_size() -> Non
 # C3: final blocks are legal
 
 
+@both
 @pytest.mark.parametrize("mode", MODES)
-def test_c03_a_final_block_then_another_message(mode: str) -> None:
+def test_c03_a_final_block_then_another_message(library: Library, mode: str) -> None:
     data = build(Deflate()(b"first", final=True), rsv=RSV1)
     data += build(compressed(b"second"), BINARY, rsv=RSV1)
     data += build(b"third")
@@ -325,6 +350,7 @@ def test_c03_a_final_block_then_another_message(mode: str) -> None:
         (TEXT, b"fourth"),
         (TEXT, b"fifth"),
         mode=mode,
+        ws_deflate_library=library,
     )
 
 
@@ -354,19 +380,23 @@ CORRUPT = {
 }
 
 
+@both
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("packed", CORRUPT.values(), ids=CORRUPT)
-def test_c05_corrupt_data(packed: bytes, mode: str) -> None:
-    refused(build(packed, BINARY, rsv=RSV1), 1007, mode=mode)
+def test_c05_corrupt_data(library: Library, packed: bytes, mode: str) -> None:
+    refused(build(packed, BINARY, rsv=RSV1), 1007, mode=mode, ws_deflate_library=library)
 
 
+@both
 @pytest.mark.parametrize("name", CORRUPT)
-def test_c05_corrupt_data_behind_a_good_message(name: str) -> None:
+def test_c05_corrupt_data_behind_a_good_message(library: Library, name: str) -> None:
     if name == "a distance before the beginning":
         good = build(b"good")  # behind a compressed message there is something that far back
     else:
         good = build(compressed(b"good"), rsv=RSV1)
-    refused(good + build(CORRUPT[name], BINARY, rsv=RSV1), 1007, before=1)
+    refused(
+        good + build(CORRUPT[name], BINARY, rsv=RSV1), 1007, before=1, ws_deflate_library=library
+    )
 
 
 def test_c05_corrupt_data_in_the_first_of_many_fragments() -> None:
@@ -394,17 +424,23 @@ def far_apart(distance: int, deflate: Deflate) -> tuple[bytes, bytes]:
     return build(deflate(first), BINARY, rsv=RSV1), build(deflate(beginning), BINARY, rsv=RSV1)
 
 
-def test_c06_a_distance_beyond_the_window() -> None:
+@both
+def test_c06_a_distance_beyond_the_window(library: Library) -> None:
     # The server asked for a window of 2^12 bytes; the client refers 2^14 bytes back.
     first, second = far_apart(1 << 14, Deflate(15))
     assert len(second) < 50, "it does refer that far"
-    refused(first + second, 1007, before=1)
+    refused(first + second, 1007, before=1, ws_deflate_library=library)
 
 
-def test_c06_a_distance_within_the_window() -> None:
+@both
+def test_c06_a_distance_within_the_window(library: Library) -> None:
     first, second = far_apart(1 << 11, Deflate(12))
     assert len(second) < 50
-    accepted(first + second, *[(BINARY, content) for content in both_of(1 << 11)])
+    accepted(
+        first + second,
+        *[(BINARY, content) for content in both_of(1 << 11)],
+        ws_deflate_library=library,
+    )
 
 
 def test_c06_a_client_that_offers_no_window_may_use_all_of_it() -> None:
@@ -420,30 +456,42 @@ def both_of(distance: int) -> tuple[bytes, bytes]:
     return beginning + chosen.randbytes(distance - 200), beginning
 
 
-def test_c06_a_reference_to_the_message_before_without_takeover() -> None:
+@both
+def test_c06_a_reference_to_the_message_before_without_takeover(library: Library) -> None:
     first, second = far_apart(1 << 11, Deflate(12))
-    refused(first + second, 1007, before=1, mode="shared")
+    refused(first + second, 1007, before=1, mode="shared", ws_deflate_library=library)
 
 
+@both
 @pytest.mark.parametrize("mode", MODES)
-def test_c06_a_compressed_message_without_payload(mode: str) -> None:
+def test_c06_a_compressed_message_without_payload(library: Library, mode: str) -> None:
     data = build(b"", rsv=RSV1) + build(b"", BINARY, rsv=RSV1)
     data += build(b"", rsv=RSV1, fin=False) + build(b"", CONTINUATION)
     data += build(b"\x00", rsv=RSV1) + build(compressed(b"on"), rsv=RSV1)
-    accepted(data, (TEXT, b""), (BINARY, b""), (TEXT, b""), (TEXT, b""), (TEXT, b"on"), mode=mode)
+    accepted(
+        data,
+        (TEXT, b""),
+        (BINARY, b""),
+        (TEXT, b""),
+        (TEXT, b""),
+        (TEXT, b"on"),
+        mode=mode,
+        ws_deflate_library=library,
+    )
 
 
 # C7 to C9: in step, at the end, at rest
 
 
+@both
 @pytest.mark.parametrize("mode", MODES)
-def test_c07_compressed_and_plain_mixed_for_10000_messages(mode: str) -> None:
+def test_c07_compressed_and_plain_mixed_for_10000_messages(library: Library, mode: str) -> None:
     chosen = random.Random(7)
     words = [chosen.randbytes(chosen.randrange(1, 40)).hex().encode() for _ in range(200)]
     count = 10_000
 
     async def main() -> None:
-        async with echoing(mode, ws_deflate_threshold=60) as (peer, _):
+        async with echoing(mode, ws_deflate_threshold=60, ws_deflate_library=library) as (peer, _):
             deflate, inflate = Deflate(12), Inflate()
             sent: list[tuple[int, bytes]] = []
             seen = {0: 0, RSV1: 0}

@@ -1,0 +1,18 @@
+"""Memory in which a loop's connections gather what they send; an idle one has none."""
+
+from typing_extensions import final
+
+def keep_memory(largest: int, free_at_top: int) -> bool:
+    """Have the C library keep freed memory for what comes next, in this whole process.
+
+    Parameters:
+        largest: bytes of an allocation up to which it is taken from the heap.
+        free_at_top: bytes that may be free at the heap's end before they go back to the system.
+
+    Returns:
+        Whether it does; False where the C library is not glibc.
+    """
+
+@final
+class Buffers:
+    """The buffers of one loop, for other Cython modules: see ``_buffers.pxd``."""
