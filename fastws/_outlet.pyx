@@ -28,6 +28,7 @@ cdef extern from "_tcp.h":
 cdef enum:
     CHECK = 65536  # bytes
     MANY = 8  # frames in answer to one message
+    SMALL = 4096  # bytes
 
 # The transports that write to their socket what they are given and nothing else.
 cdef frozenset PLAIN = frozenset(
@@ -112,7 +113,11 @@ cdef class Outlet(Standing):
     cdef bint _gathers(self) except -1:
         """Whether what is written now had better wait for what follows in this step."""
         return (
-            self.count or self.decoding or self.timers.step.crowded or self._is_held_back()
+            self.count
+            or self.decoding
+            or self.timers.step.crowded
+            # Small ones: how much waits is to be known by the transport.
+            or (self.gathered_size < SMALL and self._is_held_back())
         )
 
     cdef int _settle(self) except -1:

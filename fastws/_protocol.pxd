@@ -3,6 +3,7 @@
 # Session is the one implementation of those rules. It writes through emit(), which a subclass may
 # override: Protocol (below) keeps frames in a list; the asyncio connection hands them to a transport.
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 
 from fastws._codec cimport FrameParser, fastws_utf8, flag
@@ -41,7 +42,21 @@ cdef class Session:
     cdef int send_close(self, int code, str reason) except -1
     cdef int fail_with(self, int code, str reason) except -1
     cdef int end_of_input(self) except -1
-    cdef int send_message(self, int opcode, const uint8_t *p, Py_ssize_t n, bytes payload) except -1
+    # Send a whole message; the caller keeps `p` alive and has checked the state. `payload` is the
+    # object that `p` points into, or None.
+    @cython.final
+    cdef inline int send_message(
+        self, int opcode, const uint8_t *p, Py_ssize_t n, bytes payload
+    ) except -1:
+        self.messages_sent += 1
+        self.bytes_sent += n
+        if self.deflater is None or n < self.threshold:
+            return self.emit(opcode, True, False, p, n, payload)
+        return self.send_compressed(opcode, p, n, payload)
+
+    cdef int send_compressed(
+        self, int opcode, const uint8_t *p, Py_ssize_t n, bytes payload
+    ) except -1
     cdef int send_text_data(self, object data) except -1
     cdef int send_binary_data(self, object data) except -1
     cdef int send_control(self, int opcode, bytes payload) except -1

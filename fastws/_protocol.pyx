@@ -140,17 +140,9 @@ cdef class Session:
             self.end_reason = reason
         return self.send_close(code, reason)
 
-    cdef int send_message(
+    cdef int send_compressed(
         self, int opcode, const uint8_t *p, Py_ssize_t n, bytes payload
     ) except -1:
-        """Send a whole message; the caller keeps ``p`` alive and has checked the state.
-
-        ``payload`` is the object that ``p`` points into, or None.
-        """
-        self.messages_sent += 1
-        self.bytes_sent += n
-        if self.deflater is None or n < self.threshold:
-            return self.emit(opcode, True, False, p, n, payload)
         if payload is None:
             payload = PyBytes_FromStringAndSize(<const char *>p, n)
         payload = self.deflater.compress(payload)

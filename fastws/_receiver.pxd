@@ -33,7 +33,6 @@ cdef class Receiver(Liveness):
     cdef int decode(self) except -1
     cdef int limit_rate(self, unsigned rate) except -1
     cdef int earn(self) except -1
-    cdef object pop(self)
     cdef int refill(self) except -1
     cdef int wake(self) except -1
     cdef int resume_reading(self) except -1
@@ -52,7 +51,8 @@ cdef class Receive(Awaitable):
     cdef flag waiting  # as the connection's receiver
     cdef flag timed_out
 
-    cdef object _convert(self, object item)
+    cdef int _convert(self, PyObject **result) except -1
+    cdef object _converted(self, object item)
     cdef int _wait(self, PyObject **result) except -1
     cdef int _yield(self, PyObject **result) except -1
     cdef int _detach(self) except -1

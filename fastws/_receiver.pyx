@@ -1,6 +1,7 @@
 """From the transport's bytes to the application's receive calls."""
 
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR
 from libc.math cimport floor
 from libc.stdint cimport uint64_t
 
@@ -98,14 +99,6 @@ cdef class Receiver(Liveness):
             self.earned_at += earned / self.message_rate
         return 0
 
-    cdef object pop(self):
-        """The oldest message; there is one."""
-        item = self.take()
-        self.answers = 0
-        if self.stalled and self.is_low():
-            self.refill()
-        return item
-
     cdef int refill(self) except -1:
         """Go on decoding and reading."""
         self.stalled = False
@@ -157,7 +150,16 @@ cdef class Receive(Awaitable):
         if connection.count == 0:
             return self._wait(result)
         self.connection = None
-        give(self._convert(connection.pop()), result)
+        result[0] = connection.take()
+        connection.answers = 0
+        if connection.stalled and connection.is_low():
+            try:
+                connection.refill()
+            except BaseException:
+                Py_CLEAR(result[0])
+                raise
+        if self.want != WANT_TEXT or type(<object>result[0]) is not str:
+            self._convert(result)
         return 1
 
     cdef int _wait(self, PyObject **result) except -1:
@@ -203,14 +205,18 @@ cdef class Receive(Awaitable):
         connection.waiter._asyncio_future_blocking = True
         return give(connection.waiter, result)
 
-    cdef object _convert(self, object item):
+    cdef int _convert(self, PyObject **result) except -1:
+        """Make of the message what is wanted, in its place."""
+        item = <object>result[0]
+        Py_CLEAR(result[0])
+        return give(self._converted(item), result)
+
+    cdef object _converted(self, object item):
         cdef bint is_text = type(item) is str
         if self.want == WANT_TEXT:
-            if not is_text:
-                raise WebSocketTypeError(
-                    "receive_text() got a binary message: use receive_bytes() or receive()", item
-                )
-            return item
+            raise WebSocketTypeError(
+                "receive_text() got a binary message: use receive_bytes() or receive()", item
+            )
         if self.want == WANT_BYTES:
             if is_text:
                 raise WebSocketTypeError(

@@ -30,6 +30,7 @@ cdef class Waiter:
 @cython.final
 cdef class LoopStep:
     cdef readonly object loop
+    cdef object get_loop  # a method that returns it, for every Waiter
     cdef object done  # a Future whose result is None; made with the first Waiter
     cdef list waking  # Waiters to run
     cdef list ending  # owners to call `end` with

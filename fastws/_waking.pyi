@@ -20,8 +20,9 @@ class Waiter:
 
     _asyncio_future_blocking: bool
 
-    def get_loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop that wakes the task; ``None`` for one that no :class:`LoopStep` made."""
+    @property
+    def get_loop(self) -> Callable[[], asyncio.AbstractEventLoop | None]:
+        """Returns the loop that wakes the task; ``None`` for one that no :class:`LoopStep` made."""
 
     def add_done_callback(
         self, callback: Callable[[Waiter], object], *, context: Context | None = None

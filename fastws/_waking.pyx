@@ -19,10 +19,16 @@ cdef enum:
     LATE = 5  # milliseconds
 
 
+def _no_loop():
+    return None
+
+
 cdef class Waiter:
+    @property
     def get_loop(self):
-        # Python code could make one that no LoopStep knows: `type(waiter)()`.
-        return None if self.step is None else self.step.loop
+        # Every task that waits asks for it: so it is the step's method, made once.
+        # Python code could make a Waiter that no LoopStep knows: `type(waiter)()`.
+        return _no_loop if self.step is None else self.step.get_loop
 
     def add_done_callback(self, callback, *, context=None):
         if self.step is None:
@@ -90,8 +96,12 @@ cdef class Waiter:
 cdef class LoopStep:
     def __init__(self, loop):
         self.loop = loop
+        self.get_loop = self._get_loop
         self.waking = []
         self.ending = []
+
+    def _get_loop(self):
+        return self.loop
 
     cdef Waiter waiter(self):
         cdef Waiter waiter = Waiter.__new__(Waiter)
