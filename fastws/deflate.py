@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import DEFLATED, Z_FULL_FLUSH, Z_SYNC_FLUSH
@@ -376,7 +376,7 @@ class Inflater:
         pieces = list(self.pieces(chunk, room))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def pieces(self, chunk: bytes | bytearray | memoryview, room: int) -> Iterator[bytes]:
+    def pieces(self, chunk: bytes | bytearray | memoryview, room: int) -> Iterable[bytes]:
         """Decompress as :meth:`inflate` does, in pieces of at most 32 KiB.
 
         Take all of them: what was not taken is missing from the message. A caller that puts each
@@ -384,33 +384,54 @@ class Inflater:
         state of zlib.
         """
         limit = sys.maxsize - 1 if room < 0 else room
+        if not 0 < len(chunk) <= SLICE:
+            return self._pieces(chunk, limit, None)
+        # Most messages are short, and there is no more of them than the first piece.
+        piece = self._step(chunk, min(STEP, limit + 1))
+        stream = self._stream
+        assert stream is not None
+        if len(piece) < min(STEP, limit + 1) and not stream.eof:
+            return (piece,) if piece else ()
+        return self._pieces(chunk, limit, piece)
+
+    def _step(self, data: bytes | bytearray | memoryview, wanted: int) -> bytes:
+        """At most ``wanted`` of what there is; ``data`` is what zlib has not been given yet."""
+        stream = self._stream
+        if stream is None:
+            stream = self._stream = self._zlib.decompressobj(-self._window_bits)
+        self._unfinished = True
+        try:
+            return stream.decompress(data, wanted)
+        except self._zlib.error as error:
+            self._drop()
+            raise InflateError(f"the compressed message is corrupt: {error}") from None
+
+    def _pieces(
+        self, chunk: bytes | bytearray | memoryview, limit: int, piece: bytes | None
+    ) -> Iterator[bytes]:
+        """The pieces of ``chunk``, of which the first may have been made."""
         view = memoryview(chunk)
         have = 0
         for start in range(0, len(view), SLICE):
             data: bytes | memoryview = view[start : start + SLICE]
             while True:
-                stream = self._stream
-                if stream is None:
-                    if not data:
-                        break
-                    stream = self._stream = self._zlib.decompressobj(-self._window_bits)
-                self._unfinished = True
+                if self._stream is None and not data:
+                    break
                 # One byte more than there is room for tells "too much" from "just enough".
                 wanted = min(STEP, limit - have + 1)
-                try:
-                    piece = stream.decompress(data, wanted)
-                except self._zlib.error as error:
-                    self._drop()
-                    raise InflateError(f"the compressed message is corrupt: {error}") from None
+                if piece is None:
+                    piece = self._step(data, wanted)
+                stream = self._stream
+                assert stream is not None
                 size = len(piece)
                 if size:
                     have += size
                     if have > limit:
                         self._drop()
-                        raise InflateOverflow(f"the message inflates to more than {room} bytes")
+                        raise InflateOverflow(f"the message inflates to more than {limit} bytes")
                     yield piece
-                    # Let go of before the next one is made.
-                    del piece
+                # Let go of before the next one is made.
+                piece = None
                 if stream.eof:
                     # A final block ends zlib's stream, but not the message (RFC 7692 section
                     # 7.2.3.4 has one in each): what is left begins another stream.
