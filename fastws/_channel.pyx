@@ -85,6 +85,8 @@ def send_to_all(connections, PreparedMessage message):
     cdef tuple channels = tuple(connections)
     cdef Py_ssize_t count = len(channels)
     cdef Py_ssize_t i
+    if message.payload is None:
+        raise TypeError("the PreparedMessage was made without calling its __init__()")
     for i in range(count):
         # Each send evicts what the caches held of the next receivers: fetched in time, they make
         # the whole broadcast 3 to 4 % cheaper.

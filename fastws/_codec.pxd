@@ -196,7 +196,7 @@ cdef bytes frame(int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n
 
 
 cdef class PreparedMessage:
-    cdef readonly object data  # str or bytes, as given
+    cdef readonly object data  # str or bytes
     cdef int opcode
     cdef bytes payload
     cdef bytes plain  # the frame, built on first use

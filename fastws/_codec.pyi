@@ -111,8 +111,8 @@ class PreparedMessage:
 
     def __init__(self, data: str | Buffer) -> None: ...
     @property
-    def data(self) -> str | Buffer:
-        """The message as it was given."""
+    def data(self) -> str | bytes:
+        """The message; a copy if it was given in another buffer than ``bytes``."""
 
     def frame(self, deflater: Deflater | None = None) -> bytes:
         """The frame for one receiver.

@@ -136,7 +136,7 @@ cdef class FrameParser:
                 if outcome == 0:
                     outcome = self._header(p, have)
             if outcome != 0:
-                if self.chunk is not None and self.position == PyBytes_GET_SIZE(self.chunk):
+                if self.chunk is chunk and self.position == PyBytes_GET_SIZE(chunk):
                     self.chunk = None
                 return outcome
         if self.due != 0:
@@ -593,9 +593,9 @@ cdef bytes _payload(object data):
 
 cdef class PreparedMessage:
     def __init__(self, data):
-        self.data = data
         self.opcode = OP_TEXT if isinstance(data, str) else OP_BINARY
         self.payload = _payload(data)
+        self.data = data if isinstance(data, str) else self.payload
 
     cdef bytes plain_frame(self):
         if self.plain is None:

@@ -50,7 +50,8 @@ cdef class Writer(Outlet):
         cdef bint compresses
         self.check_thread()
         if self.state != CONNECTED:
-            self.dropped += self.state != CONNECTING
+            if self.state != CONNECTING and self.is_quiet():
+                self.dropped += 1
             return 0
         compresses = self.deflater is not None and PyBytes_GET_SIZE(payload) >= self.threshold
         if self.is_client or (compresses and self.deflater.context_takeover):

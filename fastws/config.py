@@ -191,7 +191,7 @@ class Config:
         "max_backpressure",
         size(least=1),
         "sending",
-        "Unsent bytes above which a send that nobody awaits ends the connection (1013)",
+        "Unsent bytes above which a send that does not wait ends the connection (1013)",
     )
     ws_write_timeout: float | None = _limit(
         "write_timeout",

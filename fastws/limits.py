@@ -64,7 +64,7 @@ class Limits:
         max_queue_bytes: bytes of such messages; reading stops at whichever comes first.
         write_limit: bytes in the write buffer above which ``await send_…()`` waits (it goes on
             once the buffer is down to a quarter).
-        max_backpressure: bytes in the write buffer above which a send that nobody awaits ends the
+        max_backpressure: bytes in the write buffer above which a send that does not wait ends the
             connection with 1013.
         write_timeout: seconds in which a peer that takes none of the bytes that wait for it is cut.
         ping_interval: seconds without inbound bytes after which a PING is sent.

@@ -26,6 +26,21 @@ async def hear_until(ws: ClientConnection, wanted: object) -> list[object]:
     return heard
 
 
+def test_news_reach_all_readers_that_are_there(serve: Serve) -> None:
+    program = serve("news", fresh=True)
+
+    async def work() -> None:
+        async with program.open("/news") as ada, program.open("/news") as bob:
+            assert await ask(ada, "is it on?") == "is it on?"
+            await bob.send("snow")
+            await hear_until(bob, "snow")
+            assert await hear(ada) == "snow"
+            await bob.close()
+            assert await ask(ada, "thaw") == "thaw"
+
+    run(work())
+
+
 def test_radio_tells_everybody_and_counts_them(serve: Serve) -> None:
     program = serve("broadcast", fresh=True)
 
@@ -121,6 +136,7 @@ def test_rooms_tell_who_comes_speaks_and_goes(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("name", "path", "said"),
     [
+        ("news", "/news", lambda who, text: text),
         ("broadcast", "/radio", lambda who, text: text),
         ("broadcast", "/wall", lambda who, text: text),
         ("manager", "/table/{}", lambda who, text: f"guest {who} said {text}"),
