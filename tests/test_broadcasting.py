@@ -999,7 +999,7 @@ def test_a_prepared_message_without_its_init_reaches_nobody() -> None:
         async with gathered(2) as hall:
             hollow = PreparedMessage.__new__(PreparedMessage)
             with pytest.raises(TypeError, match="without calling its __init__"):
-                broadcast(hall.members, hollow)
+                _ = broadcast(hall.members, hollow)
             assert [ws._link.messages_sent for ws in hall.members] == [0, 0]
             await broadcast(hall.members, "fine")
             await hall.hear((TEXT, b"fine"))
