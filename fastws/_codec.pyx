@@ -160,8 +160,10 @@ cdef class FrameParser:
 
     cdef uint8_t *space(self, Py_ssize_t *size) except NULL:
         """Where some of lacks() bytes go, and how many; until any other call of the parser."""
-        cdef uint64_t wanted = max(<uint64_t>self.body_have, <uint64_t>READ_AT_ONCE)
-        self._reserve(self.body_have + <Py_ssize_t>min(wanted, self.remaining))
+        if self.body == NULL or self.body_have == PyBytes_GET_SIZE(<object>self.body):
+            self._reserve(
+                self.body_have + <Py_ssize_t>min(<uint64_t>READ_AT_ONCE, self.remaining)
+            )
         size[0] = min(
             <uint64_t>(PyBytes_GET_SIZE(<object>self.body) - self.body_have), self.remaining
         )

@@ -293,7 +293,7 @@ cdef class Connection(Closing):
                     self.transport.pause_reading()
                 return
             self.decode()
-            if self.descriptor >= 0 and self.parser.lacks() >= LONG and not self.leaving:
+            if self.parser.lacks() >= LONG and not self.leaving and self.is_plain():
                 self.transport.set_protocol(Intake(self))
         except Exception as error:
             self._crash(error)

@@ -204,18 +204,18 @@ cdef class Outlet(Standing):
     ) except -1:
         """Give the kernel what it takes of two pieces; what is left is to be handed over."""
         self.written += head_size + body_size
-        if self.descriptor < 0:
-            if self.descriptor == NONE_TO_USE:
-                return 0
-            self.descriptor = descriptor_of(self.transport)
-            if self.descriptor < 0:
-                return 0
-        if self._is_held_back():
+        if not self.is_plain() or self._is_held_back():
             return 0
         # A loop that was closed has closed the descriptor, which may be another connection's now.
         if not self.timers.step.running and not self.timers.loop.is_running():
             return 0
         return fastws_send(self.descriptor, head, head_size, body, body_size)
+
+    cdef bint is_plain(self) except -1:
+        """Whether the transport is that of a plain socket; it is asked once."""
+        if self.descriptor == NOT_ASKED:
+            self.descriptor = descriptor_of(self.transport)
+        return self.descriptor >= 0
 
     cdef bint _is_held_back(self) except -1:
         """Whether the transport still has bytes to write."""

@@ -177,3 +177,57 @@ def test_no_limit_is_never_short(monkeypatch: pytest.MonkeyPatch) -> None:
             assert not acceptor._is_short()
 
     run(main())
+
+
+def test_descriptors_are_looked_at_once_in_several_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with accepting_on(bound()) as acceptor:
+            looks = 0
+
+            def look(_: Acceptor) -> bool:
+                nonlocal looks
+                looks += 1
+                return False
+
+            monkeypatch.setattr(Acceptor, "_is_short", look)
+            monkeypatch.setattr(accepting, "LOOK_INTERVAL", 1000)
+            before = looks
+            for _ in range(3 * accepting.CHECK_EVERY):
+                acceptor.check()
+            assert looks - before == 3
+
+    run(main())
+
+
+def test_what_comes_unseen_between_two_looks_fits_the_reserve() -> None:
+    most = accepting.ACCEPTED_AT_ONCE + accepting.CHECK_EVERY
+    assert most <= accepting.RESERVED_FILES
+
+
+def test_many_connections_that_come_at_once_are_all_accepted() -> None:
+    async def main() -> None:
+        listening = bound()
+        port = listening.getsockname()[1]
+        async with accepting_on(listening):
+            for _ in range(5):
+                # As many as the backlog holds.
+                greetings = await asyncio.gather(*(greeting(port) for _ in range(10)))
+                assert greetings == [b"hello"] * 10
+
+    run(main())
+
+
+def test_nothing_listens_after_the_end() -> None:
+    async def main() -> None:
+        listening = bound()
+        port = listening.getsockname()[1]
+        async with accepting_on(listening) as acceptor:
+            assert await greeting(port) == b"hello"
+            acceptor.close()
+            await asyncio.sleep(0)
+            with pytest.raises(ConnectionRefusedError):
+                await greeting(port)
+
+    run(main())

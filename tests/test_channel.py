@@ -463,3 +463,36 @@ def test_what_the_verbs_return_counts_as_a_coroutine() -> None:
                 assert callable(getattr(one, name))
 
     assert on_the_connection(handler, [], None, "chat").sent == ["x", b"x", "1", "x"]
+
+
+# ---------------------------------------------------------------- the verbs as a class's own
+
+
+def test_a_websocket_has_the_verbs_as_its_own() -> None:
+    verbs = {
+        name
+        for name, method in vars(Channel).items()
+        if inspect.ismethoddescriptor(method) and not name.startswith("_")
+    }
+    assert {"accept", "receive_text", "send_text", "close", "ping"} <= verbs
+    assert verbs <= set(vars(WebSocket))
+
+
+def test_a_verb_refuses_what_is_no_websocket() -> None:
+    verb: Any = WebSocket.send_text
+    for other in (object(), Channel(Recorder()), "text"):
+        with pytest.raises(TypeError, match="WebSocket"):
+            verb(other, "x")
+
+
+def test_a_subclass_may_have_a_verb_of_its_own_and_call_the_usual_one() -> None:
+    class Shouting(WebSocket):
+        def send_text(self, data: Any) -> Any:
+            return super().send_text(data.upper())
+
+    ws: Any = Shouting.__new__(Shouting)
+    recorder = Recorder()
+    Channel.__init__(ws, recorder)
+    assert ws.send_text("x") is recorder.calls
+    ws.send_bytes(b"y")
+    assert recorder.calls == [("send_text", "X"), ("send_bytes", b"y")]

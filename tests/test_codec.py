@@ -752,7 +752,8 @@ def test_a_prepared_message_is_the_frame_of_each_receiver() -> None:
     for data in (MESSAGE, MESSAGE.encode(), "", b"", "é" * 100, bytearray(b"buffer")):
         opcode = TEXT if isinstance(data, str) else BINARY
         prepared = PreparedMessage(data)
-        assert prepared.data is data
+        assert prepared.data == data
+        assert type(prepared.data) in (str, bytes)
         assert prepared.frame() == build_frame(opcode, data)
         payload = data.encode() if isinstance(data, str) else bytes(data)
         for settings in [(12, 1, 5), (15, 6, 8), (12, 1, 5)]:

@@ -127,6 +127,38 @@ def test_a18_any_bytes_and_limits_give_the_same_result_however_they_are_cut(
     assert outcome(pieces, limits) == outcome([data], limits)
 
 
+AT_ONCE = [
+    (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Limits()),
+    (b"GET / HTTP/1.1\r\n\r\nrest\r\n\r\n", Limits()),
+    (b"GET /\r\r\nHost: a\r\n\r\n", Limits()),
+    (b"GET /\nHost: a\r\n\r\n", Limits()),
+    (b"GET / HTTP/1.1\r\nHost: a\n\r\n\r\n", Limits()),
+    (b"GET / HTTP/1.1\r\nA: \nb\r\n\r\n", Limits()),
+    (b"\r\n\r\n", Limits()),
+    (b"\r\nGET /\r\n\r\n", Limits()),
+    (b"\n\r\n\r\n", Limits()),
+    *(
+        (b"GET /\r\nHost: abc\r\nB: c\r\n\r\n", limits)
+        for size in range(7, 31)
+        for limits in (
+            Limits(max_header_size=size),
+            Limits(max_header_line=size),
+            Limits(max_header_count=size - 6),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "limits"), AT_ONCE)
+def test_a_head_that_comes_in_one_piece_is_judged_like_one_that_does_not(
+    data: bytes, limits: Limits
+) -> None:
+    for rest in (b"", b"frames", b"\r\n\r\n", b"\n"):
+        whole = data + rest
+        bytewise = (whole[at : at + 1] for at in range(len(whole)))
+        assert outcome([whole], limits) == outcome(bytewise, limits)
+
+
 def test_a4_tls_is_refused_at_its_first_byte() -> None:
     with pytest.raises(HandshakeError, match="TLS") as caught:
         HeadReader(DEFAULT_LIMITS).feed(b"\x16")

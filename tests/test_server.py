@@ -19,6 +19,7 @@ from fastws import FastWS, WebSocket, WebSocketDisconnect
 from fastws.config import Config, ConfigError
 from fastws.server import Server, banner, loop_factory, run_in_new_loop, serve, url_of
 from fastws.sockets import BindError, bind_sockets, connection_limit
+from tests.connections import until
 from tests.serving import Client, connect, frame, handshake, serving, status_of
 from tests.support import TIMEOUT, ServerProcess, run
 
@@ -683,3 +684,63 @@ def test_serve_async_hands_the_signal_on() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert heard == [signal.SIGINT]
+
+
+# What a connection is called, and whose it is
+
+
+def test_the_task_of_a_websocket_has_its_path_for_a_name() -> None:
+    app = FastWS()
+    names: asyncio.Queue[str] = asyncio.Queue()
+
+    @app.websocket("/rooms/{room}")
+    async def handler(ws: WebSocket) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        names.put_nowait(task.get_name())
+        await ws.accept()
+
+    async def main() -> None:
+        async with serving(app) as server, connect(server) as client:
+            await open_websocket(client, "/rooms/42?who=me")
+            name = await asyncio.wait_for(names.get(), TIMEOUT)
+            assert name == "WebSocket /rooms/{room}"
+            await answer_close(client)
+
+    run(main())
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["close", "reset"])
+def test_the_peers_address_is_known_after_the_end_as_before(resets: bool) -> None:
+    app = FastWS()
+    sockets: asyncio.Queue[WebSocket] = asyncio.Queue()
+
+    @app.websocket("/")
+    async def handler(ws: WebSocket) -> None:
+        await ws.accept()
+        sockets.put_nowait(ws)
+        try:
+            await ws.receive_text()
+        finally:
+            sockets.put_nowait(ws)
+
+    async def main() -> None:
+        async with serving(app, access_log=False) as server, connect(server) as client:
+            await open_websocket(client)
+            address = client.writer.get_extra_info("sockname")[:2]
+            ws = await asyncio.wait_for(sockets.get(), TIMEOUT)
+            if resets:
+                link = client.writer.get_extra_info("socket")
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.writer.transport.abort()
+            else:
+                await client.send(frame(b"", opcode=8))
+                await client.rest()
+                await client.close()
+            # Nobody has asked for it while the peer was there.
+            assert await asyncio.wait_for(sockets.get(), TIMEOUT) is ws
+            await until(lambda: ws.close_code is not None)
+            assert ws.client is not None
+            assert (ws.client.host, ws.client.port) == address
+
+    run(main())

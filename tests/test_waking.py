@@ -403,3 +403,106 @@ def test_a_waiter_that_python_makes_harms_nobody() -> None:
     assert not waiter.cancel()
     with pytest.raises(RuntimeError, match="no LoopStep"):
         waiter.add_done_callback(print)
+
+
+# ------------------------------------------------------------------------------------ batches
+
+BATCH = 32
+"""Tasks whose answers go out together."""
+
+
+def test_what_follows_a_step_is_called_after_each_batch_of_tasks(waking: ModuleType) -> None:
+    async def main() -> None:
+        step = LoopStep(asyncio.get_running_loop())
+        notes: list[str] = []
+        count = 2 * BATCH + 5
+        sources = [waking.Source(step) for _ in range(count)]
+
+        async def note(source: Any) -> None:
+            await source.wait()
+            notes.append("task")
+            waking.at_end(step, Ending(notes))
+
+        tasks = await asleep(*(note(source) for source in sources))
+        for source in sources:
+            source.wake()
+        await asyncio.gather(*tasks)
+        batches = [BATCH, BATCH, 5]
+        assert notes == [note for size in batches for note in ["task"] * size + ["end"] * size]
+
+    within_time(main)
+
+
+def test_interrupt_leaves_the_later_batches_to_the_next_step(waking: ModuleType) -> None:
+    async def interrupt(source: Any) -> None:
+        await source.wait()
+        raise SystemExit
+
+    notes: list[str] = []
+
+    async def main() -> None:
+        step = LoopStep(asyncio.get_running_loop())
+        sources = [waking.Source(step) for _ in range(2 * BATCH)]
+        kinds: list[Any] = [waited] * len(sources)
+        kinds[BATCH + 3] = interrupt
+        tasks.extend(await asleep(*(kind(each) for kind, each in zip(kinds, sources, strict=True))))
+        waking.at_end(step, Ending(notes))
+        for source in sources:
+            source.wake()
+        await asyncio.wait(tasks, timeout=TIMEOUT)
+
+    tasks: list[asyncio.Task[Any]] = []
+    loop = loop_factory()
+    try:
+        running = loop.create_task(main())
+        with pytest.raises(SystemExit):
+            loop.run_until_complete(running)
+        loop.run_until_complete(asyncio.wait_for(running, TIMEOUT))
+        assert isinstance(tasks.pop(BATCH + 3).exception(), SystemExit)
+        assert {task.result() for task in tasks} == {"woken"}
+        assert notes == ["end"]
+    finally:
+        loop.close()
+
+
+def test_tasks_of_one_step_may_cancel_one_another(make: Callable[[], Any]) -> None:
+    async def main() -> None:
+        sources = [make() for _ in range(3)]
+
+        async def cancel_the_next() -> None:
+            await sources[0].wait()
+            tasks[1].cancel()
+            tasks[2].cancel("told why")
+
+        tasks = await asleep(cancel_the_next(), waited(sources[1]), waited(sources[2]))
+        sources[0].wake()
+        sources[1].wake()
+        await asyncio.wait(tasks, timeout=TIMEOUT)
+        assert not tasks[0].cancelled()
+        assert tasks[1].cancelled()
+        assert tasks[2].cancelled()
+
+    within_time(main)
+
+
+def test_a_waiter_gives_none_but_tells_of_its_cancellation_once(make: Callable[[], Any]) -> None:
+    async def main() -> None:
+        source = make()
+        waiter = source.waiter
+        given: list[Any] = []
+        waiter.add_done_callback(given.append)
+        source.wake()
+        await asyncio.sleep(0)
+        assert [each.result() for each in given] == [None]
+        assert all(each.done() for each in given)
+        waiter.add_done_callback(given.append)
+        assert waiter.cancel("enough")
+        assert waiter.cancelled()
+        assert not waiter.cancel(), "it is due already"
+        await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError, match="enough"):
+            given[1].result()
+        assert given[1].result() is None
+        assert not waiter.cancelled()
+
+    within_time(main)
