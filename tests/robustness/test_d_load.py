@@ -473,8 +473,8 @@ def test_d07_a_pong_late_behind_a_large_message_that_is_sent() -> None:
         await echo(ws)
 
     async def main() -> None:
-        # More than half of it in the ping's timeout, all of it in more than that: a busy machine has
-        # a fifth to lose.
+        # More than half of it in the ping's timeout, all of it in more than that: a busy machine
+        # has a fifth to lose.
         slow = Faults(bandwidth=len(content) / (5 * INTERVAL), buffer=64 * KIB)
         watched = Watched(handler)
         async with serving(watched.app, **options) as server:
