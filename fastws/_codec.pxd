@@ -79,7 +79,6 @@ cdef class FrameParser:
     cdef uint8_t message  # OP_TEXT or OP_BINARY while one is open, else 0
     cdef flag compressed
     cdef flag high  # a byte above 0x7F was seen
-    cdef uint8_t due  # the event of a message that filled() has completed, else 0
     cdef fastws_utf8 utf8
     cdef uint16_t close_code  # after OP_CLOSE; 1005 if the frame had none
     cdef uint32_t key  # masking key, rotated so that it fits the next payload byte
@@ -101,6 +100,7 @@ cdef class FrameParser:
     cdef int next_event(self) except -3
     # For who reads a long payload into the memory of its message, not through receive().
     cdef uint64_t lacks(self) noexcept
+    cdef bint is_filled(self) noexcept
     cdef uint8_t *space(self, Py_ssize_t *size) except NULL
     cdef int filled(self, size_t n) except -1
     cdef bint has_input(self) noexcept

@@ -139,15 +139,15 @@ cdef class FrameParser:
                 if self.chunk is chunk and self.position == PyBytes_GET_SIZE(chunk):
                     self.chunk = None
                 return outcome
-        if self.due != 0:
-            outcome = self.due
-            self.due = 0
-            return outcome
+        if self.is_filled():
+            self.in_payload = False
+            if self.fin:
+                return self._finish_message()
         return NEED_DATA if self.error is None else FAILED
 
     cdef bint has_input(self) noexcept:
         """Whether bytes were received that next_event() has not read yet."""
-        return self.chunk is not None or self.due != 0
+        return self.chunk is not None or self.is_filled()
 
     # -- reading in place --------------------------------------------------------------------
 
@@ -157,6 +157,11 @@ cdef class FrameParser:
         if not self.in_payload or self.opcode & CONTROL or self.compressed:
             return 0
         return self.remaining if self.chunk is None else 0
+
+    cdef bint is_filled(self) noexcept:
+        """Whether filled() has completed a frame. Without it next_event() leaves no payload that
+        lacks nothing."""
+        return self.in_payload and self.remaining == 0
 
     cdef uint8_t *space(self, Py_ssize_t *size) except NULL:
         """Where some of lacks() bytes go, and how many; until any other call of the parser."""
@@ -171,25 +176,10 @@ cdef class FrameParser:
 
     cdef int filled(self, size_t n) except -1:
         """``n`` bytes were put into space(). What comes of them next_event() tells."""
-        cdef int outcome
-        cdef bint sound = False
-        try:
-            outcome = self._take_in(
-                <const uint8_t *>PyBytes_AS_STRING(<object>self.body) + self.body_have,
-                n,
-                self.expect_masked,
-            )
-            if outcome != FAILED:
-                self._consumed(n)
-                if self.remaining == 0:
-                    self.in_payload = False
-                    if self.fin:
-                        outcome = self._finish_message()
-            self.due = max(outcome, 0)
-            sound = True
-        finally:
-            if not sound:
-                self._finish()
+        cdef const uint8_t *p
+        p = <const uint8_t *>PyBytes_AS_STRING(<object>self.body) + self.body_have
+        if self._take_in(p, n, self.expect_masked) != FAILED:
+            self._consumed(n)
         return 0
 
     cdef bint at_boundary(self) noexcept:
