@@ -8,6 +8,10 @@ cdef enum:
     SPARE = 32  # that a loop keeps
 
 
+# A long message arrives: what keep_memory() was told is for it.
+cdef void note_long_message() noexcept
+
+
 @cython.final
 cdef class Buffers:
     cdef uint8_t *spare[SPARE]  # owned

@@ -3,14 +3,16 @@
 from typing_extensions import final
 
 def keep_memory(largest: int, free_at_top: int) -> bool:
-    """Have the C library keep freed memory for what comes next, in this whole process.
+    """Have the C library keep freed memory for what comes next, in this whole process, from the
+    first long message on. Before, as with connections that are idle, it would only keep what the
+    tables of connections leave behind as they grow.
 
     Parameters:
         largest: bytes of an allocation up to which it is taken from the heap.
         free_at_top: bytes that may be free at the heap's end before they go back to the system.
 
     Returns:
-        Whether it does; False where the C library is not glibc.
+        Whether it will; False where the C library is not glibc.
     """
 
 @final

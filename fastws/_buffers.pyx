@@ -8,19 +8,37 @@ cdef extern from *:
     """
     #ifdef __GLIBC__
     #include <malloc.h>
-    static int fastws_keep_memory(int largest, int free_at_top)
+    #define FASTWS_CAN_KEEP 1
+    static void fastws_keep_memory(int largest, int free_at_top)
     {
-        return mallopt(M_MMAP_THRESHOLD, largest) && mallopt(M_TRIM_THRESHOLD, free_at_top);
+        mallopt(M_MMAP_THRESHOLD, largest);
+        mallopt(M_TRIM_THRESHOLD, free_at_top);
     }
     #else
-    #define fastws_keep_memory(largest, free_at_top) ((void)(largest), (void)(free_at_top), 0)
+    #define FASTWS_CAN_KEEP 0
+    #define fastws_keep_memory(largest, free_at_top) ((void)(largest), (void)(free_at_top))
     #endif
     """
-    bint fastws_keep_memory(int largest, int free_at_top) noexcept
+    bint FASTWS_CAN_KEEP
+    void fastws_keep_memory(int largest, int free_at_top) noexcept
+
+# What keep_memory() was told, until the first long message; 0 when there is nothing to do.
+cdef int _largest = 0
+cdef int _free_at_top = 0
 
 
 def keep_memory(int largest, int free_at_top):
-    return fastws_keep_memory(largest, free_at_top)
+    global _largest, _free_at_top
+    _largest = largest
+    _free_at_top = free_at_top
+    return bool(FASTWS_CAN_KEEP)
+
+
+cdef void note_long_message() noexcept:
+    global _largest
+    if _largest != 0:
+        fastws_keep_memory(_largest, _free_at_top)
+        _largest = 0
 
 
 cdef class Buffers:

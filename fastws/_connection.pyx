@@ -10,6 +10,7 @@ from cpython.buffer cimport PyBUF_WRITE
 from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport READY, wake_all
+from fastws._buffers cimport note_long_message
 from fastws._codec cimport OP_PONG
 from fastws._protocol cimport CLOSING, CONNECTED, CONNECTING, DISCONNECTED
 from fastws._standing cimport current_connection
@@ -293,8 +294,10 @@ cdef class Connection(Closing):
                     self.transport.pause_reading()
                 return
             self.decode()
-            if self.parser.lacks() >= LONG and not self.leaving and self.is_plain():
-                self.transport.set_protocol(Intake(self))
+            if self.parser.lacks() >= LONG and not self.leaving:
+                note_long_message()
+                if self.is_plain():
+                    self.transport.set_protocol(Intake(self))
         except Exception as error:
             self._crash(error)
 
