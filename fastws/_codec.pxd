@@ -63,8 +63,6 @@ cdef class FrameParser:
     cdef uint64_t max_fragments  # frames of a message
     cdef uint64_t budget  # messages that may still begin: whoever has a clock adds to it
     cdef object inflater  # deflate.Inflater if the handshake negotiated it, else None
-    cdef flag expect_masked  # server role: clients mask, and only they (section 5.1)
-    cdef flag finished  # after CLOSE or an error: all further input is ignored
     # -- input not used yet -------------------------------------------------------------------
     cdef bytes chunk  # None when used up, so that an idle connection holds no buffer
     cdef Py_ssize_t position  # in chunk
@@ -75,12 +73,15 @@ cdef class FrameParser:
     cdef flag fin
     cdef flag in_payload  # the header is done
     cdef uint8_t control_have  # bytes in control
+    cdef flag expect_masked  # server role: clients mask, and only they (section 5.1)
+    cdef flag finished  # after CLOSE or an error: all further input is ignored
     # -- the message being put together, and small ones of the results ------------------------
     cdef uint8_t message  # OP_TEXT or OP_BINARY while one is open, else 0
     cdef flag compressed
     cdef flag high  # a byte above 0x7F was seen
     cdef fastws_utf8 utf8
     cdef uint16_t close_code  # after OP_CLOSE; 1005 if the frame had none
+    cdef uint32_t fragments  # frames of the message so far
     cdef uint32_t key  # masking key, rotated so that it fits the next payload byte
     # -- the frame being read, again -----------------------------------------------------------
     cdef uint64_t remaining  # payload bytes still to come
@@ -88,7 +89,6 @@ cdef class FrameParser:
     # -- the message being put together, again --------------------------------------------------
     cdef uint64_t size  # bytes of it so far, inflated; also when it is done
     cdef uint64_t wire_size  # bytes its frames announced so far, for compressed messages
-    cdef uint64_t fragments  # frames of it so far
     cdef PyObject *body  # owned bytes, bigger than what is filled; NULL when empty
     cdef Py_ssize_t body_have
     # -- results ------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ class Hub:
         self.lifespan_state: Mapping[str, Any] | None = None
         self.draining = False
         self.requests: set[HTTPProtocol] = set()
-        self.connections: set[Connection] = set()
+        # In order, and in less memory than a set takes, whose table grows fourfold at a time.
+        self.connections: dict[Connection, None] = {}
         # Those of them whose opening handshake is not answered yet.
         self._opening: set[Connection] = set()
         # While draining, connections that go on asking for the server's own pages.
@@ -158,7 +159,7 @@ class Hub:
     def upgraded(self, protocol: HTTPProtocol, connection: Connection) -> None:
         """Count ``connection`` in the place of ``protocol``."""
         self.requests.discard(protocol)
-        self.connections.add(connection)
+        self.connections[connection] = None
         self._opening.add(connection)
 
     def connection_answered(self, connection: Connection, status: int | None) -> None:
@@ -177,7 +178,7 @@ class Hub:
 
     def connection_lost(self, connection: Connection) -> None:
         """Forget a WebSocket; its handler may still be at work."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         if self.addresses.limit is not None:
             self.addresses.remove(connection.client)
         if connection in self._opening:
