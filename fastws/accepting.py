@@ -41,9 +41,9 @@ ACCEPTED_AT_ONCE = 8
 """Connections that are accepted in one step of the loop. With those of CHECK_EVERY it is not more
 than the reserve, for the check comes after them.
 
-A server of uvloop accepts one, and a step of the loop costs as much as a third of a handshake. So
-there are as many servers, each with a duplicate of the socket. When a single connection comes, all
-but one of them try in vain, which costs a system call each."""
+A server of uvloop accepts one, and a step of the loop for each nearly doubled the cost of a
+handshake. So there are as many servers, each with a duplicate of the socket. When a single
+connection comes, all but one of them try in vain, which costs a system call each."""
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept(2) fails with while descriptors, or memory for them, are missing."""

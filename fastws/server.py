@@ -328,7 +328,8 @@ def keep_memory_for_messages() -> None:
     """Let this process, which is the server's own, keep the memory of long messages for the next.
 
     By itself glibc gives the end of its heap back whenever a message of a mebibyte is freed, and
-    for the next one the system clears the same pages again: that doubled the cost of an echo.
+    for the next one the system clears the same pages again: that made an echo cost half as much
+    again.
     Whoever has set its tunables knows better.
     """
     names = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
