@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -35,6 +36,12 @@ TIMEOUT = float(os.environ.get("FASTWS_TEST_TIMEOUT", "5"))
 
 #: Seconds for the whole of a test's main coroutine.
 RUN_TIMEOUT = 6 * TIMEOUT
+
+#: Where free_port() looks.
+PORTS = range(10_000, 32_768)
+
+#: Processes of a test run that have ports of their own; more than there ever are.
+SHARES = 32
 
 #: Which event loop the tests run on: "uvloop" or "asyncio".
 LOOP = os.environ.get("FASTWS_TEST_LOOP", "asyncio" if sys.platform == "win32" else "uvloop")
@@ -96,12 +103,29 @@ async def _cancel_the_rest() -> None:
         await asyncio.wait(rest, timeout=TIMEOUT)
 
 
+def _own_ports() -> Iterator[int]:
+    """The ports of this process, over and over.
+
+    Below those that the kernel gives to connections and to servers that ask for any port, and no
+    other process of the same test run has them: a port that is free is so until it is used.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = range(PORTS.start + worker % SHARES, PORTS.stop, SHARES)
+    # Two runs at a time hardly begin at the same place.
+    return itertools.islice(itertools.cycle(share), os.getpid() % len(share), None)
+
+
+_ports = _own_ports()
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port that nothing listens on at the moment."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port that nothing listens on, and that no other test is given."""
+    for port in itertools.islice(_ports, len(PORTS) // SHARES):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            with contextlib.suppress(OSError):
+                probe.bind((host, port))
+                return port
+    raise RuntimeError(f"every port of {PORTS} that is this process's own is in use")
 
 
 class ServerProcess:

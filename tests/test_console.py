@@ -121,13 +121,27 @@ def test_a_file_goes_through_unchanged(server: str, tmp_path: Path) -> None:
 def test_in_a_pipe_slashes_mean_nothing_unless_asked(server: str) -> None:
     done = pipe(f"{server}/echo", "-q", text=b"/hex 01\n//x\nend\n")
     assert done.stdout == b"/hex 01\n//x\n"
-    done = pipe(
-        f"{server}/echo", "--commands", text=b"/hex 01 ff\n//x\n/ping p\n/nope\n/close 4001 why\n"
-    )
-    assert done.stdout == b"/hex 01ff\n/x\n"
-    assert b"PONG after " in done.stderr
-    assert b"there is no command /nope" in done.stderr
-    assert done.returncode == 3
+
+
+def test_in_a_pipe_commands_are_read_if_asked(server: str) -> None:
+    with subprocess.Popen(
+        command(f"{server}/echo", "--commands"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environ(),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"/hex 01 ff\n//x\n/ping p\n/nope\n")
+        process.stdin.flush()
+        # Whoever closes before the echoes have come does not get them.
+        assert [process.stdout.readline() for _ in range(2)] == [b"/hex 01ff\n", b"/x\n"]
+        out, notes = process.communicate(b"/close 4001 why\n", timeout=4 * TIMEOUT)
+    assert out == b""
+    assert b"PONG after " in notes
+    assert b"there is no command /nope" in notes
+    assert process.returncode == 3
 
 
 def test_what_is_not_utf_8_is_not_sent(server: str) -> None:

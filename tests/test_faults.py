@@ -365,8 +365,12 @@ def test_connections_do_not_share_their_faults() -> None:
 
         listening = await loop.create_server(accept, "127.0.0.1", 0)
         async with faulty(listening.sockets[0].getsockname()) as proxy:
-            clients = [(await loop.create_connection(End, *proxy.address))[1] for _ in range(3)]
-            await until(lambda: len(proxy.links) == 3)
+            clients: list[End] = []
+            for _ in range(3):
+                clients.append((await loop.create_connection(End, *proxy.address))[1])
+                # One after the other, so that both lists, and the proxy's, are in the same order.
+                await until(lambda: len(echoes) == len(clients))
+                await until(lambda: hasattr(echoes[-1], "transport"))
             proxy.links[0].reset()
             proxy.links[1].black_hole()
             await clients[0].gets_reset()
