@@ -65,7 +65,7 @@ asan: $(VENV)/.dev ## Run the tests under AddressSanitizer and UBSan
 	$(PY) tools/variant.py asan -- $(abspath $(PY)) -m pytest -m "not browser and not foreign and not measures" $(SIDE_BY_SIDE) -p no:cacheprovider $(ARGS)
 
 coverage: $(VENV)/.dev ## Measure the lines the tests run; 100 % of the codec or it fails
-	$(PY) tools/variant.py coverage -- $(abspath $(PY)) tools/coverage_report.py $(ARGS)
+	$(PY) tools/variant.py coverage -- $(abspath $(PY)) tools/coverage_report.py $(SIDE_BY_SIDE) $(ARGS)
 
 autobahn: build $(VENV)/.dev ## Run Autobahn's test suite, as server and as client, strictly
 	$(PY) autobahn/run.py all $(ARGS)
