@@ -124,13 +124,11 @@ cdef class Closing(Receiver):
             self.resume_reading()
         elif self.peer_done or not self.transport.can_write_eof():
             self.transport.close()
-        else:
-            try:
-                self.transport.write_eof()
-            except (OSError, RuntimeError):
-                self.transport.abort()
-                return 0
+        elif self.end_output():
             self.resume_reading()
+        else:
+            self.transport.abort()
+            return 0
         return self.start_close_timer()
 
     cdef int fail_and_abort(self, int code, str reason) except -1:

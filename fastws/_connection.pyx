@@ -427,7 +427,8 @@ cdef class Connection(Closing):
         if cancelled:
             ending = ending._replace(code=self.away_code or INTERNAL_ERROR, status=503)
         elif isinstance(error, WebSocketDisconnect):
-            log.debug("the handler of %s ended with its connection: %s", self.id, error)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("the handler of %s ended with its connection: %s", self.id, error)
         elif ending.is_error and not (before_accept and isinstance(error, HTTPException)):
             log.error("the handler of %s failed", self.id, exc_info=error)
         elif error is None and before_accept:

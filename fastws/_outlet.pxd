@@ -40,6 +40,8 @@ cdef class Outlet(Standing):
     cdef Py_ssize_t _send(
         self, const uint8_t *head, Py_ssize_t head_size, const uint8_t *body, Py_ssize_t body_size
     ) except -1
+    cdef bint end_output(self) except -1
+    cdef bint _goes_past_transport(self) except -1
     cdef bint is_plain(self) except -1
     cdef bint _is_held_back(self) except -1
     cdef int _hand_over(self, object data) except -1

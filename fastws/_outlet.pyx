@@ -24,6 +24,7 @@ cdef extern from "_tcp.h":
     Py_ssize_t fastws_send(
         int fd, const void *head, size_t head_size, const void *body, size_t body_size
     ) noexcept
+    bint fastws_end_output(int fd) noexcept
 
 cdef enum:
     CHECK = 65536  # bytes
@@ -204,12 +205,30 @@ cdef class Outlet(Standing):
     ) except -1:
         """Give the kernel what it takes of two pieces; what is left is to be handed over."""
         self.written += head_size + body_size
-        if not self.is_plain() or self._is_held_back():
-            return 0
-        # A loop that was closed has closed the descriptor, which may be another connection's now.
-        if not self.timers.step.running and not self.timers.loop.is_running():
+        if not self._goes_past_transport():
             return 0
         return fastws_send(self.descriptor, head, head_size, body, body_size)
+
+    cdef bint end_output(self) except -1:
+        """End our side of TCP behind what was written; False if there is no connection any more.
+
+        A transport's write_eof() does the same, and took an eighth of the time of a connection that
+        is opened and closed.
+        """
+        if self._goes_past_transport():
+            return fastws_end_output(self.descriptor)
+        try:
+            self.transport.write_eof()
+        except (OSError, RuntimeError):
+            return False
+        return True
+
+    cdef bint _goes_past_transport(self) except -1:
+        """Whether the kernel may be told what is next without the transport's help."""
+        if not self.is_plain() or self._is_held_back():
+            return False
+        # A loop that was closed has closed the descriptor, which may be another connection's now.
+        return self.timers.step.running or self.timers.loop.is_running()
 
     cdef bint is_plain(self) except -1:
         """Whether the transport is that of a plain socket; it is asked once."""

@@ -51,6 +51,16 @@ static inline Py_ssize_t fastws_send(int fd, const void *head, size_t head_size,
 #endif
 }
 
+/* End this side of the connection behind what was sent. Whether the peer's side is still there. */
+static inline int fastws_end_output(int fd) {
+#ifdef _WIN32
+    (void)fd;
+    return 0;
+#else
+    return shutdown(fd, SHUT_WR) == 0;
+#endif
+}
+
 /* Bytes that the peer's TCP has not acknowledged; 0 where this is not told. */
 static inline long long fastws_unacknowledged(int fd) {
 #ifdef TIOCOUTQ

@@ -15,6 +15,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -65,6 +66,11 @@ _ORIGIN = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*)://{AUTHORITY}")
 _QUOTED_PAIR = re.compile(rb"\\(.)")
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+# The status line, and the two headers that are always the same.
+_SWITCHING_PROTOCOLS = (
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade"
+)
 
 _UPGRADE_HEADERS = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION.decode()))
 
@@ -164,12 +170,10 @@ def wants_upgrade(request: Request) -> bool:
 
     It is if Upgrade names websocket, or if any Sec-WebSocket header is there.
     """
-    for name, value in request.headers:
-        if name.startswith(b"sec-websocket-"):
-            return True
-        if name == b"upgrade" and has_token((value,), b"websocket"):
-            return True
-    return False
+    fields = request.fields
+    return has_token(fields.get(b"upgrade", ()), b"websocket") or any(
+        name.startswith(b"sec-websocket-") for name in fields
+    )
 
 
 class Upgrade(NamedTuple):
@@ -216,10 +220,7 @@ def check_upgrade(
             Close the connection after answering: the client may have sent frames already.
         ValueError: an entry of ``origins`` is no origin.
     """
-    fields: dict[bytes, list[bytes]] = {}
-    for name, value in request.headers:
-        fields.setdefault(name, []).append(value)
-
+    fields = request.fields
     if request.method != "GET":
         raise HandshakeError(405, "a WebSocket handshake is a GET request", (("Allow", "GET"),))
     if request.http_version != "1.1":
@@ -249,22 +250,23 @@ def check_upgrade(
     ):
         raise HandshakeError(403, f"origin {shown(origin)} is not allowed here")
 
-    subprotocols = list_elements(fields.get(b"sec-websocket-protocol", ()))
-    for subprotocol in subprotocols:
-        if not is_token(subprotocol):
-            raise bad_request(f"subprotocol {shown(subprotocol)} is not a token")
-    try:
-        extensions = parse_extensions(fields.get(b"sec-websocket-extensions", ()))
-    except ValueError:
+    subprotocols: tuple[str, ...] = ()
+    if b"sec-websocket-protocol" in fields:
+        subprotocols = _offered_subprotocols(fields[b"sec-websocket-protocol"])
+    extensions: list[Extension] = []
+    if b"sec-websocket-extensions" in fields:
         # An offer that cannot be read need not be accepted (section 9.1).
-        extensions = []
-    return Upgrade(
-        request,
-        keys[0],
-        tuple(dict.fromkeys(subprotocol.decode("ascii") for subprotocol in subprotocols)),
-        extensions,
-        origin,
-    )
+        with suppress(ValueError):
+            extensions = parse_extensions(fields[b"sec-websocket-extensions"])
+    return Upgrade(request, keys[0], subprotocols, extensions, origin)
+
+
+def _offered_subprotocols(values: Sequence[bytes]) -> tuple[str, ...]:
+    elements = list_elements(values)
+    for element in elements:
+        if not is_token(element):
+            raise bad_request(f"subprotocol {shown(element)} is not a token")
+    return tuple(dict.fromkeys(element.decode("ascii") for element in elements))
 
 
 def parse_extensions(values: Sequence[bytes]) -> list[Extension]:
@@ -326,11 +328,7 @@ def accept_response(
             :func:`normalize_headers`) or belongs to the handshake.
         TypeError: a header is neither ``bytes`` nor ``str``.
     """
-    own = [
-        (b"Upgrade", b"websocket"),
-        (b"Connection", b"Upgrade"),
-        (b"Sec-WebSocket-Accept", accept_key(upgrade.key)),
-    ]
+    own: list[tuple[bytes, bytes]] = [(b"Sec-WebSocket-Accept", accept_key(upgrade.key))]
     if subprotocol is not None:
         if subprotocol not in upgrade.subprotocols:
             offered = ", ".join(upgrade.subprotocols) or "none"
@@ -342,4 +340,4 @@ def accept_response(
         own += normalize_headers([("Sec-WebSocket-Extensions", extensions)])
     added = normalize_headers(headers)
     refuse_owned(added, _OWNED_BY_ACCEPT)
-    return build_message("HTTP/1.1 101 Switching Protocols", [*own, *server_headers, *added])
+    return build_message(_SWITCHING_PROTOCOLS, [*own, *server_headers, *added])

@@ -95,7 +95,7 @@ class HTTPProtocol(asyncio.Protocol):
         if hub.on_accepted is not None:
             hub.on_accepted()
         self._peername = transport.get_extra_info("peername")
-        self._client = hub.proxies.client_of(self._peername, (), secure=hub.tls is not None)
+        self._client = hub.proxies.client_of(self._peername, {}, secure=hub.tls is not None)
         if self._is_far_too_many():
             self._transport.abort()
         elif hub.tls is not None:
@@ -252,7 +252,7 @@ class HTTPProtocol(asyncio.Protocol):
                 return
             request = parse_request(self._reader.head)
             self._client = self._hub.proxies.client_of(
-                self._peername, request.headers, secure=self._hub.tls is not None
+                self._peername, request.fields, secure=self._hub.tls is not None
             )
             page = self._hub.own_page(request)
             if page is None and self._hub.draining:
@@ -299,7 +299,7 @@ class HTTPProtocol(asyncio.Protocol):
             deflate=config.deflate,
             # A TCP transport knows its peer, and makes no object of it before somebody asks.
             client=None if hub.tls is None and client.address == self._peername else client.address,
-            server=hub.shared_address(_address(transport, "sockname")),
+            server=hub.address_of(transport),
             secure=bool(client.secure),
             root_path=config.root_path,
             lifespan_state=hub.lifespan_state,
@@ -351,7 +351,7 @@ class HTTPProtocol(asyncio.Protocol):
             "http",
             head,
             client=self._client.address,
-            server=_address(transport, "sockname"),
+            server=hub.address_of(transport),
             secure=bool(self._client.secure),
             root_path=hub.config.root_path,
             state=hub.lifespan_state,
@@ -459,12 +459,6 @@ class HTTPProtocol(asyncio.Protocol):
             transport.resume_reading()
         self._unsent = 0
         self._hub.timers.schedule(self, LINGER)
-
-
-def _address(transport: asyncio.BaseTransport, which: str) -> tuple[str, int] | None:
-    """One end of a connection; ``None`` on a Unix socket, which has no host and port."""
-    address = transport.get_extra_info(which)
-    return (address[0], address[1]) if isinstance(address, tuple) else None
 
 
 def _names_close(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -38,9 +38,7 @@ __all__ = [
 ]
 
 # Every expression below is a sequence of disjoint character classes, so none can backtrack far.
-_REQUEST_LINE = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n"
-)
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])\r\n")
 AUTHORITY = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()+,;=-]+)(?::([0-9]{0,5}))?"
 """RFC 3986 section 3.2.2: uri-host [":" port]; no userinfo. An asterisk would be legal, but no host
 has one, and in a list of origins it would pass for a pattern."""
@@ -161,13 +159,13 @@ class HeadReader:
         if not 4 < end <= limits.max_header_size:
             return False
         head = data[:end]
-        # The last two are empty: behind the last line, and behind the empty one.
-        lines = head.split(b"\r\n")
+        # With the request line and the empty one.
+        lines = head.count(b"\r\n")
         if (
-            not lines[0]
-            or len(lines) - 3 > limits.max_header_count
-            or len(max(lines, key=len)) > limits.max_header_line
-            or head.count(b"\n") != len(lines) - 1
+            lines - 2 > limits.max_header_count
+            or head.count(b"\n") != lines
+            or head.startswith(b"\r\n")
+            or (end > limits.max_header_line and _longest_line(head) > limits.max_header_line)
         ):
             return False
         self.head = head
@@ -187,6 +185,10 @@ class HeadReader:
             f"the head is larger than {limits.max_header_size} bytes: "
             "max-header-size moves this limit",
         )
+
+
+def _longest_line(head: bytes) -> int:
+    return max(map(len, head.split(b"\r\n")))
 
 
 class _Collector:
@@ -244,6 +246,7 @@ class Request(NamedTuple):
         http_version: ``"1.1"`` or ``"1.0"``.
         headers: in order; names in lower case, values without surrounding white space. Host names
             the authority of the target if that was an absolute URI (RFC 9112 section 3.2.2).
+        fields: the values of the headers, in order, by their names.
     """
 
     method: str
@@ -253,17 +256,26 @@ class Request(NamedTuple):
     query_string: bytes
     http_version: str
     headers: list[tuple[bytes, bytes]]
+    fields: dict[bytes, list[bytes]]
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first header called ``name`` (lower case), ``None`` if there is none."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        values = self.fields.get(name)
+        return values[0] if values else None
 
     def get_all(self, name: bytes) -> list[bytes]:
         """The values of all headers called ``name`` (lower case), in order."""
-        return [value for key, value in self.headers if key == name]
+        return list(self.fields.get(name, ()))
+
+
+def _by_name(headers: list[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    fields = {name: [value] for name, value in headers}
+    if len(fields) < len(headers):
+        # Few have a name twice.
+        fields = {}
+        for name, value in headers:
+            fields.setdefault(name, []).append(value)
+    return fields
 
 
 def parse_request(head: bytes) -> Request:
@@ -283,14 +295,15 @@ def parse_request(head: bytes) -> Request:
         raise bad_request("the request line is not 'METHOD target HTTP/version'")
     method = line[1].decode("ascii")
     target = line[2].decode("ascii")
-    version = f"{line[3].decode()}.{line[4].decode()}"
+    version = line[3].decode("ascii")
     if version not in ("1.1", "1.0"):
         raise HandshakeError(505, f"HTTP/{version} is not supported here: use HTTP/1.1")
     collector = _Collector()
     _parse_head(httptools.HttpRequestParser(collector), collector, head)
     headers = collector.headers
 
-    hosts = [value for name, value in headers if name == b"host"]
+    fields = _by_name(headers)
+    hosts = fields.get(b"host", ())
     if len(hosts) > 1:
         raise bad_request("more than one Host header")
     if hosts:
@@ -313,6 +326,7 @@ def parse_request(head: bytes) -> Request:
         host = absolute[1].encode("ascii")
         headers = [header for header in headers if header[0] != b"host"]
         headers.insert(0, (b"host", host))
+        fields[b"host"] = [host]
         path, query = absolute[4] or "/", absolute[5] or ""
     return Request(
         method,
@@ -322,15 +336,18 @@ def parse_request(head: bytes) -> Request:
         query.encode("ascii"),
         version,
         headers,
+        fields,
     )
 
 
 def has_body(request: Request) -> bool:
     """Whether bytes of a body follow the head (RFC 9112 section 6.3)."""
-    for name, value in request.headers:
-        if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
-            return True
-    return False
+    fields = request.fields
+    if b"content-length" in fields and any(
+        value.strip(b"0") for value in fields[b"content-length"]
+    ):
+        return True
+    return b"transfer-encoding" in fields
 
 
 # ------------------------------------------------------------------------------ responses
@@ -468,6 +485,5 @@ def build_message(
     start_line: str, headers: Iterable[tuple[bytes, bytes]], body: bytes = b""
 ) -> bytes:
     """A message as it goes on the wire; everything in it was checked before."""
-    lines = [start_line.encode("latin-1")]
-    lines += [b"%b: %b" % header for header in headers]
-    return b"\r\n".join([*lines, b"", body])
+    lines = [name + b": " + value for name, value in headers]
+    return b"\r\n".join([start_line.encode("latin-1"), *lines, b"", body])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
+import socket
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
@@ -82,6 +84,8 @@ class Hub:
             self._pages[config.metrics] = self._show_metrics
         if config.health is not None:
             self._pages[config.health] = self._show_health
+        # Where connections arrive: of each listening socket, None if it has no single address.
+        self._arrivals: set[tuple[str, int] | None] = set()
         self._addresses: dict[tuple[str, int], tuple[str, int]] = {}
         self._on_empty: asyncio.Future[None] | None = None
         self._headers: list[tuple[bytes, bytes]] = []
@@ -104,9 +108,30 @@ class Hub:
             self._headers, self._headers_second = normalize_headers(headers), second
         return self._headers
 
-    def shared_address(self, address: tuple[str, int] | None) -> tuple[str, int] | None:
-        """One object for each address of this server, however many connections have it."""
-        return None if address is None else self._addresses.setdefault(address, address)
+    def arrives_at(self, listening: socket.socket) -> None:
+        """Connections come from this socket too."""
+        address = None
+        if listening.family in (socket.AF_INET, socket.AF_INET6):
+            host, port = listening.getsockname()[:2]
+            if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
+                address = (host, port)
+        self._arrivals.add(address)
+
+    def address_of(self, transport: asyncio.BaseTransport) -> tuple[str, int] | None:
+        """This server's end of a connection; ``None`` on a Unix socket, which has no host and port.
+
+        One object for each address, however many connections have it.
+        """
+        if len(self._arrivals) == 1:
+            # uvloop would ask the kernel, and keep what it says for as long as the connection.
+            (only,) = self._arrivals
+            if only is not None:
+                return only
+        name = transport.get_extra_info("sockname")
+        if not isinstance(name, tuple):
+            return None
+        address = (name[0], name[1])
+        return self._addresses.setdefault(address, address)
 
     # The server's own pages
 

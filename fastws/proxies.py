@@ -12,7 +12,7 @@ second source that is the client's to fill. A proxy keeps ``Host`` as the client
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from fastws.addresses import IPAddress, parse_address
@@ -80,7 +80,7 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
     def client_of(
-        self, peer: PeerName, headers: Iterable[tuple[bytes, bytes]], *, secure: bool
+        self, peer: PeerName, fields: Mapping[bytes, Sequence[bytes]], *, secure: bool
     ) -> Client:
         """The client of a request, which is the peer itself unless that is a trusted proxy.
 
@@ -88,19 +88,14 @@ class TrustedProxies:
 
         Parameters:
             peer: who has sent it.
-            headers: names in lower case.
+            fields: the request's headers: their values by their names, in lower case.
             secure: whether the peer speaks TLS.
         """
+        chain = fields.get(b"x-forwarded-for", ())
+        schemes = fields.get(b"x-forwarded-proto", ())
         address = (peer[0], peer[1]) if isinstance(peer, tuple) else None
-        if not self.trusts(peer):
+        if not (chain or schemes) or not self.trusts(peer):
             return Client(address, secure or None)
-        chain: list[bytes] = []
-        schemes: list[bytes] = []
-        for name, value in headers:
-            if name == b"x-forwarded-for":
-                chain.append(value)
-            elif name == b"x-forwarded-proto":
-                schemes.append(value)
         hops, is_whole = _last_elements(chain)
         found = 0
         for position, hop in enumerate(hops):
@@ -122,7 +117,7 @@ class TrustedProxies:
         return Client(address, _SCHEMES.get(word.lower(), secure or None))
 
 
-def _last_elements(values: list[bytes]) -> tuple[list[bytes], bool]:
+def _last_elements(values: Sequence[bytes]) -> tuple[list[bytes], bool]:
     """The elements of a list header from the right, and whether these are all."""
     if not values:
         return [], True

@@ -160,6 +160,8 @@ class Server:
         # All of them before the first connection is accepted: uvloop does not report a failure.
         listen(sockets, config)
         acceptor = Acceptor(hub.loop, partial(HTTPProtocol, hub), sockets, config.backlog)
+        for listening in sockets:
+            hub.arrives_at(listening)
         await acceptor.start()
         self._listeners.append(acceptor)
         hub.on_accepted = self._check_files

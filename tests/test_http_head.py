@@ -261,6 +261,9 @@ def test_request_has_what_was_sent() -> None:
     assert request.get(b"x-empty") == b""
     assert request.get(b"absent") is None
     assert request.get_all(b"absent") == []
+    assert list(request.fields) == list(dict(request.headers))
+    assert request.fields[b"cookie"] == [b"a=b", b"c=\xff"]
+    assert request.fields[b"x-empty"] == [b""]
 
 
 def test_request_is_immutable() -> None:
@@ -287,6 +290,7 @@ def test_an_absolute_target_replaces_host(
 ) -> None:
     request = parse_request(head(start=f"GET {target} HTTP/1.1"))
     assert request.get_all(b"host") == [host]
+    assert request.headers[0] == (b"host", host)
     assert (request.path, request.query_string) == (path, query)
 
 

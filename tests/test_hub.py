@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from fastws import FastWS
+from fastws import FastWS, Request, WebSocket
 from fastws.config import Config
 from fastws.hub import Hub
-from tests.serving import connect, exchange, serving, status_of
-from tests.support import run
+from tests.serving import connect, exchange, handshake, serving, status_of
+from tests.support import TIMEOUT, run
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -69,5 +69,45 @@ def test_a_hub_without_connections_is_empty() -> None:
         hub.drain()
         assert hub.app.draining
         hub.finish()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("host", "connect_to", "told"),
+    [
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.2", "127.0.0.2"),
+        ("localhost", "127.0.0.1", "127.0.0.1"),
+        ("::1", "::1", "::1"),
+        ("::", "::1", "::1"),
+    ],
+)
+def test_connections_know_which_address_of_the_server_they_have(
+    host: str, connect_to: str, told: str
+) -> None:
+    app = FastWS()
+    found: list[object] = []
+
+    @app.websocket("/")
+    async def handler(ws: WebSocket) -> None:
+        found.append(ws.scope["server"])
+        await ws.accept()
+
+    @app.get("/page")
+    async def page(request: Request) -> str:
+        found.append(request.scope["server"])
+        return "x"
+
+    async def main() -> None:
+        async with serving(app, host=host) as server:
+            port = server.addresses[0][1]
+            for request in (handshake("/"), b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n"):
+                reader, writer = await asyncio.open_connection(connect_to, port)
+                writer.write(request)
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT)
+                writer.close()
+                await writer.wait_closed()
+            assert found == [(told, port)] * 2
 
     run(main())

@@ -28,8 +28,11 @@ from tests.support import ROOT, TIMEOUT, run
 PROXY = ("10.0.0.1", 4000)
 
 
-def headers(*pairs: tuple[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs]
+def fields(*pairs: tuple[str, str]) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in pairs:
+        found.setdefault(name.lower().encode(), []).append(value.encode("latin-1"))
+    return found
 
 
 def client_of(
@@ -42,7 +45,7 @@ def client_of(
         found.append(("X-Forwarded-Proto", scheme))
     options = {"peer": PROXY, "secure": False, **options}
     return TrustedProxies(peers.split(",")).client_of(
-        options["peer"], headers(*found), secure=options["secure"]
+        options["peer"], fields(*found), secure=options["secure"]
     )
 
 
@@ -120,7 +123,7 @@ def test_the_client_is_the_rightmost_that_is_not_trusted(
 
 def test_several_headers_are_one_chain() -> None:
     proxies = TrustedProxies(["10.0.0.0/8"])
-    found = headers(("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-For", "192.0.2.1, 10.0.0.2"))
+    found = fields(("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-For", "192.0.2.1, 10.0.0.2"))
     assert proxies.client_of(PROXY, found, secure=False).address == ("192.0.2.1", 0)
 
 
@@ -181,17 +184,14 @@ def test_tls_to_the_proxy_itself() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(
-            st.sampled_from([b"x-forwarded-for", b"x-forwarded-proto", b"forwarded"]),
-            st.binary(max_size=100),
-        ),
-        max_size=5,
+    st.dictionaries(
+        st.sampled_from([b"x-forwarded-for", b"x-forwarded-proto", b"forwarded"]),
+        st.lists(st.binary(max_size=100), min_size=1, max_size=3),
     )
 )
-def test_nothing_raises(pairs: list[tuple[bytes, bytes]]) -> None:
+def test_nothing_raises(found: dict[bytes, list[bytes]]) -> None:
     for peers in (["*"], ["10.0.0.0/8"], ["unix"]):
-        client = TrustedProxies(peers).client_of(PROXY, pairs, secure=False)
+        client = TrustedProxies(peers).client_of(PROXY, found, secure=False)
         assert client.address is not None
         assert client.address[0].isprintable()
 

@@ -214,7 +214,8 @@ class Party:
         return sorted(self.ids.index(int(id_)) for id_ in said if int(id_) in self.ids)
 
 
-PATHS = pytest.mark.parametrize("path", ["/manager", "/list", "/room/attic"])
+SET_ITSELF = "/room/attic"
+PATHS = pytest.mark.parametrize("path", ["/manager", "/list", SET_ITSELF])
 
 
 @PATHS
@@ -271,9 +272,10 @@ def test_a_client_that_falls_silent_ends_the_right_handler_and_no_other(
                 number += 1
                 await party.guests[0].send(f"message {number}")
                 await hear_words(party.guests[0], f"says message {number}")
-                if not program.is_native:
+                if not program.is_native or path == SET_ITSELF:
                     # With the client's buffers full, uvicorn waits for them to empty before it
-                    # tells the handler; here that would take for ever.
+                    # tells the handler; here that would take for ever. And the handler that goes
+                    # over the set itself must not be kept waiting.
                     await asyncio.wait({told}, timeout=TIMEOUT / 100)
             await told
             await party.guests[3].send("who is left?")
