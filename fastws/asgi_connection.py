@@ -470,8 +470,10 @@ class ASGIConnection:
             try:
                 await self._send(message)
                 return
-            except OSError as error:
-                # ASGI 2.4: a send raises this once the peer has gone; how, only a receive can tell.
+            except (OSError, RuntimeError) as error:
+                if not _says_it_is_over(error):
+                    raise
+                # How it has ended, only a receive can tell.
                 self._lose(CloseCode.ABNORMAL_CLOSURE, None)
                 cause = error
         else:
@@ -500,8 +502,9 @@ class ASGIConnection:
     async def _transmit(self, message: Message) -> None:
         try:
             await self._send(message)
-        except OSError as error:
-            # ASGI 2.4: a send raises this once the peer has gone; how, only a receive can tell.
+        except (OSError, RuntimeError) as error:
+            if not _says_it_is_over(error):
+                raise
             self._lose(CloseCode.ABNORMAL_CLOSURE, None)
             raise self._not_open("accept") from error
 
@@ -537,8 +540,10 @@ class ASGIConnection:
         try:
             for message in messages:
                 await self._send(message)
-        except OSError:
-            pass  # the peer has left first, and gone is what it was meant to be
+        except (OSError, RuntimeError) as error:
+            # If the peer has left first: gone is what it was meant to be.
+            if not _says_it_is_over(error):
+                raise
         finally:
             self.application_state = self.client_state = DISCONNECTED
 
@@ -592,6 +597,15 @@ class ASGIConnection:
         return RuntimeError(
             f"cannot {action}: the connection is not accepted yet, call `await ws.accept()` first"
         )
+
+
+def _says_it_is_over(error: Exception) -> bool:
+    """Whether a server's ``send`` raised this because the connection has ended.
+
+    ASGI 2.4 has OSError for it. uvicorn, once it has closed by itself, as for a PONG that did not
+    come, takes the next message for one that follows the application's own close.
+    """
+    return isinstance(error, OSError) or "after sending 'websocket.close'" in str(error)
 
 
 def _is_text(mode: str) -> bool:

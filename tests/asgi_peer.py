@@ -55,6 +55,8 @@ class ASGIPeer:
         self.sent: list[Message] = []
         self.incoming: asyncio.Queue[Message] = asyncio.Queue()
         self.broken = False
+        # What a server raises on a message to a connection that has ended.
+        self.error: Exception = OSError("the client is gone")
         if connects:
             self.incoming.put_nowait({"type": "websocket.connect"})
         for event in events:
@@ -77,7 +79,7 @@ class ASGIPeer:
 
     async def send(self, message: Message) -> None:
         if self.broken:
-            raise OSError("the client is gone")
+            raise self.error
         self.sent.append(message)
 
     @property

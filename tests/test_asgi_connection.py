@@ -571,13 +571,27 @@ def test_what_cannot_be_sent_is_refused_before_anything_is() -> None:
     play(scenario)
 
 
-def test_a_peer_that_left_makes_the_send_raise_and_its_messages_can_still_be_received() -> None:
+GONE = pytest.mark.parametrize(
+    "error",
+    [
+        OSError("the client is gone"),
+        # uvicorn's, once it has closed by itself.
+        RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'."),
+    ],
+    ids=["asgi", "uvicorn"],
+)
+
+
+@GONE
+def test_a_peer_that_left_makes_the_send_raise_and_its_messages_can_still_be_received(
+    error: Exception,
+) -> None:
     async def scenario(connection: ASGIConnection, peer: ASGIPeer) -> None:
-        peer.broken = True
+        peer.broken, peer.error = True, error
         with pytest.raises(WebSocketDisconnect) as caught:
             await connection.send_text("x")
         assert caught.value.code == 1006
-        assert isinstance(caught.value.__cause__, OSError)
+        assert caught.value.__cause__ is error
         assert states(connection) == (DISCONNECTED, DISCONNECTED)
         assert await connection.receive_text() == "last words"
         peer.leave(1001)
@@ -637,11 +651,24 @@ def test_what_cannot_stand_in_a_close_is_refused_before_anything_is_sent(
     play(scenario)
 
 
-def test_closing_when_the_peer_left_unnoticed_is_quiet() -> None:
+@GONE
+def test_closing_when_the_peer_left_unnoticed_is_quiet(error: Exception) -> None:
     async def scenario(connection: ASGIConnection, peer: ASGIPeer) -> None:
-        peer.broken = True
+        peer.broken, peer.error = True, error
         await connection.close()
         assert states(connection) == (DISCONNECTED, DISCONNECTED)
+
+    play(scenario)
+
+
+def test_any_other_error_of_the_server_is_told() -> None:
+    async def scenario(connection: ASGIConnection, peer: ASGIPeer) -> None:
+        peer.broken, peer.error = True, RuntimeError("a middleware is at fault")
+        with pytest.raises(RuntimeError, match="a middleware"):
+            await connection.send_text("x")
+        assert states(connection) == (CONNECTED, CONNECTED)
+        with pytest.raises(RuntimeError, match="a middleware"):
+            await connection.close()
 
     play(scenario)
 
