@@ -48,7 +48,8 @@ BETWEEN_BASELINES = 3
 # For the estimate of a whole run. Starting, connecting and closing, in seconds.
 _AROUND_A_RUN = 0.15
 _START = 0.8
-_IDLE = {5_000: 3.0, 20_000: 7.0}
+_IDLE = 1.7
+_IDLE_CONNECTION = 0.00027
 
 
 class Options(argparse.Namespace):
@@ -156,7 +157,8 @@ def estimate_seconds(options: Options, keys: Sequence[str], servers: Sequence[Se
             started |= {(server, BY_KEY[key].compression) for server in taking_part}
         for one in IDLE:
             if one.key == key:
-                idle += _IDLE[one.connections] * (len(taking_part) + 1)
+                each = _IDLE + _IDLE_CONNECTION * one.connections
+                idle += each * (len(taking_part) + 1)
     timed = options.rounds * (timed + len(started) * _START)
     return timed + idle * idle_rounds(options) + (micro.SECONDS if micro.KEY in keys else 0)
 

@@ -28,7 +28,7 @@ PEERS_PYTHON = PEERS / "bin" / "python"
 SOURCES = ("load.c", "load_options.c", "load_connection.c", "load_receive.c")
 START_SECONDS = 20.0
 STOP_SECONDS = 3.0
-DESCRIPTORS = 65536
+FILES = 65536
 # The load generator gives up by itself after 10 s of silence; this is for when it does not.
 LOAD_GRACE_SECONDS = 60.0
 
@@ -171,19 +171,27 @@ def build_load() -> Path:
     return compile_program("load", SOURCES)
 
 
+def most_files() -> int:
+    """Return how many open files a server and the load may have."""
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY or most >= FILES:
+        return FILES
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, FILES))
+    except ValueError:  # the hard limit is not everybody's to raise
+        return most
+    return FILES
+
+
 def _bound_to(core: int, nice: int) -> Callable[[], None]:
     """Return what a child process calls to take its core and niceness before its program starts."""
+    files = most_files()
 
     def bind() -> None:
         os.sched_setaffinity(0, {core})
         if nice:
             os.nice(nice)
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = max(most, DESCRIPTORS)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
-        except ValueError:  # only root may raise the hard limit
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
     return bind
 
