@@ -1,5 +1,6 @@
 # From frames to the kernel: gathered to one write, past the transport where it holds nothing back.
 
+cimport cython
 from libc.stdint cimport uint8_t
 
 from fastws._codec cimport flag
@@ -23,6 +24,19 @@ cdef class Outlet(Standing):
     cdef unsigned answers  # frames sent since a message was taken, or since the last step's end
     cdef uint8_t *gathered  # frames of this step in a buffer of the loop's, or NULL
     cdef Py_ssize_t gathered_size
+
+    # Whether a frame goes to the kernel as it is, seen without a question to the transport.
+    @cython.final
+    cdef inline bint _sends_at_once(self) noexcept:
+        return (
+            self.descriptor >= 0
+            and not self.held_back
+            and self.gathered_size == 0
+            and self.count == 0
+            and not self.decoding
+            and not self.timers.step.crowded
+            and self.timers.step.running
+        )
 
     cdef int emit_frame(self, bytes ready) except -1
     cdef int flush(self) except -1

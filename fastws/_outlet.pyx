@@ -100,8 +100,18 @@ cdef class Outlet(Standing):
     cdef int emit_frame(self, bytes ready) except -1:
         """Write a frame that is made, and that others may be sent too."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(ready)
+        cdef Py_ssize_t sent
         if self.transport is None or self.leaving:
             return 0
+        if self._sends_at_once():
+            # What a broadcast does over and over.
+            self.written += size
+            sent = fastws_send(self.descriptor, PyBytes_AS_STRING(ready), size, NULL, 0)
+            if sent == size and self.written < self.check_at:
+                return 0
+            return self._hand_over_rest(
+                <const uint8_t *>PyBytes_AS_STRING(ready), size, sent, ready
+            )
         if self.gathered_size + size > BUFFER or not (self.gathered_size or self._gathers()):
             self.flush()
             return self._write_piece(<const uint8_t *>PyBytes_AS_STRING(ready), size, ready)

@@ -23,8 +23,8 @@ cdef class ReceiveQueue(Session):
     cdef unsigned capacity  # a power of two, 0 before the first message
     cdef unsigned first
     cdef unsigned count
-    cdef readonly Py_ssize_t queued_bytes  # of memory, those that wait
     cdef unsigned max_queue
+    cdef readonly Py_ssize_t queued_bytes  # of memory, those that wait
     cdef Py_ssize_t max_queue_bytes
 
     cdef bint is_low(self) noexcept

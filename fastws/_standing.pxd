@@ -26,11 +26,11 @@ cdef class Standing(ReceiveQueue):
     cdef unsigned long long serial
     cdef object __weakref__
     cdef int away_code  # with which this end went away, as in a server's shutdown; 0 before
-    cdef str away_reason
     cdef flag closed_here  # the application's close() ended the connection
     cdef flag leaving  # our last byte is written; what still comes is thrown away
     cdef flag told  # the handler knows that the connection is over
     cdef flag strict_send  # sends to a peer that is gone raise, whoever sends
+    cdef str away_reason
     cdef double ended_at  # the loop's clock when the peer was found gone; 0 before
     cdef readonly unsigned long long dropped  # sends from elsewhere after that
 

@@ -385,14 +385,16 @@ class Inflater:
         """
         limit = sys.maxsize - 1 if room < 0 else room
         if not 0 < len(chunk) <= SLICE:
-            return self._pieces(chunk, limit, None)
-        # Most messages are short, and there is no more of them than the first piece.
-        piece = self._step(chunk, min(STEP, limit + 1))
+            return self._pieces(chunk, limit, None, 0)
+        # Most messages are short, and there is no more of them than the first piece. Python's zlib
+        # takes memory for all that is wanted: few shrink to less than an eighth.
+        wanted = min(STEP, limit + 1, 1024 + 8 * len(chunk))
+        piece = self._step(chunk, wanted)
         stream = self._stream
         assert stream is not None
-        if len(piece) < min(STEP, limit + 1) and not stream.eof:
+        if len(piece) < wanted and not stream.eof:
             return (piece,) if piece else ()
-        return self._pieces(chunk, limit, piece)
+        return self._pieces(chunk, limit, piece, wanted)
 
     def _step(self, data: bytes | bytearray | memoryview, wanted: int) -> bytes:
         """At most ``wanted`` of what there is; ``data`` is what zlib has not been given yet."""
@@ -407,9 +409,9 @@ class Inflater:
             raise InflateError(f"the compressed message is corrupt: {error}") from None
 
     def _pieces(
-        self, chunk: bytes | bytearray | memoryview, limit: int, piece: bytes | None
+        self, chunk: bytes | bytearray | memoryview, limit: int, piece: bytes | None, wanted: int
     ) -> Iterator[bytes]:
-        """The pieces of ``chunk``, of which the first may have been made."""
+        """The pieces of ``chunk``, of which the first, of at most ``wanted``, may be made."""
         view = memoryview(chunk)
         have = 0
         for start in range(0, len(view), SLICE):
@@ -417,9 +419,9 @@ class Inflater:
             while True:
                 if self._stream is None and not data:
                     break
-                # One byte more than there is room for tells "too much" from "just enough".
-                wanted = min(STEP, limit - have + 1)
                 if piece is None:
+                    # One byte more than there is room for tells "too much" from "just enough".
+                    wanted = min(STEP, limit - have + 1)
                     piece = self._step(data, wanted)
                 stream = self._stream
                 assert stream is not None

@@ -419,6 +419,32 @@ def test_messages_come_back(library: Library, bits: int, context_takeover: bool)
 
 
 @both
+@pytest.mark.parametrize("over", [-1, 0, 1, 1000, 40_000])
+def test_messages_that_shrink_to_about_an_eighth_come_back(library: Library, over: int) -> None:
+    # The first piece is asked for as if none shrank more than that. Noise, then so many zeros that
+    # the message is longer than the piece by `over`.
+    noise = random.Random(1).randbytes(300)
+    size = 0
+    for _ in range(50):
+        message = noise + bytes(size)
+        packed = Deflater(15, False, 1, 5, library).compress(message)
+        missing = 1024 + 8 * len(packed) + over - len(message)
+        if missing == 0:
+            break
+        size += missing
+    assert missing == 0, "no such message was found"
+    inflater = Inflater(15, False, library)
+    assert inflate(inflater, packed) == message
+    for room in (len(message), len(message) - 1):
+        if room < len(message):
+            with pytest.raises(InflateOverflow):
+                inflater.inflate(packed, room)
+        else:
+            assert inflater.inflate(packed, room) == message
+            inflater.finish(0)
+
+
+@both
 @given(
     st.lists(st.binary(max_size=60) | st.binary(max_size=3).map(lambda b: b * 9000), max_size=6),
     st.integers(9, 15),
