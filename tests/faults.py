@@ -294,6 +294,8 @@ async def faulty(
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     with socket.socket(family) as listening:
         listening.setblocking(False)
+        # Else the kernel would take as much again, or much more, before the sender waits.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, to_server.buffer)
         listening.bind((server[0], 0))
         listening.listen(1024)
         proxy = Proxy(listening)
@@ -303,6 +305,7 @@ async def faulty(
             while True:
                 client, _ = await loop.sock_accept(listening)
                 onward = socket.socket(family)
+                onward.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, to_client.buffer)
                 for end in (client, onward):
                     end.setblocking(False)
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
