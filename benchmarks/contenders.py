@@ -39,7 +39,14 @@ PEERS = (
         ("picows", "aiofastnet", "uvloop"),
         awaits=True,
     ),
-    Server("websockets", "websockets", "websockets_echo", ("websockets", "uvloop"), awaits=True),
+    Server(
+        "websockets",
+        "websockets",
+        "websockets_echo",
+        ("websockets", "uvloop"),
+        awaits=True,
+        takes_parameters=True,
+    ),
     Server("aiohttp", "aiohttp", "aiohttp_echo", ("aiohttp", "uvloop"), awaits=True),
     Server(
         "uvicorn",
@@ -99,7 +106,7 @@ PEERS = (
         ("hypercorn", "wsproto", "uvloop"),
         awaits=True,
     ),
-    Server("tornado", "Tornado", "tornado_echo", ("tornado",)),
+    Server("tornado", "Tornado", "tornado_echo", ("tornado",), takes_parameters=True),
     Server("socketify", "socketify, callbacks on a C++ core", "socketify_echo", ("socketify",)),
     Server("node-ws", "ws on Node.js", "ws_echo", ("ws",), program="node"),
 )

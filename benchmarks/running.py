@@ -52,6 +52,7 @@ class Server:
     it needs, the tested one first. `raw` servers speak TCP without WebSocket. `awaits` says that
     its users write coroutines in Python. `program` is what runs the module: python, node, or c for
     one that is compiled. `only` has the keys of what it is measured in, if that is not everything.
+    `takes_parameters` says that it compresses with the parameters of fastws, not as it is made to.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Server:
     awaits: bool = False
     program: str = "python"
     only: tuple[str, ...] = ()
+    takes_parameters: bool = False
 
     def takes_part_in(self, key: str) -> bool:
         """Whether it is measured in the workload, or as the idle connections, of that key."""

@@ -247,7 +247,9 @@ def test_goals_that_were_not_measured_are_left_out() -> None:
     (line,) = [line for line in goals_table(results) if line.startswith("| JSON")]
     assert line.endswith("| 0.40 | ≤ 0.50: met |")
     assert goals_table({}) == []
-    results = {"deflate-shared": rows(**{"fastws": 2.0, "fastws-zlib-ng": 1.2, "aiohttp": 3.0})}
+    # aiohttp compresses with parameters of its own.
+    given = {"fastws": 2.0, "fastws-zlib-ng": 1.2, "websockets": 3.0, "aiohttp": 1.0}
+    results = {"deflate-shared": rows(**given)}
     lines = [line for line in goals_table(results) if "shared" in line]
     assert [line.rpartition(" | ")[0].rpartition(" | ")[2] for line in lines] == ["0.67", "0.40"]
     assert "zlib-ng" in lines[1]
