@@ -78,6 +78,12 @@ def pipe(*words: str, text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     )
 
 
+def talking(*words: str) -> subprocess.Popen[bytes]:
+    """Run the command for a test that answers what it writes."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command(*words), stdin=pipe, stdout=pipe, stderr=pipe, env=environ())
+
+
 # In a pipe
 
 
@@ -124,13 +130,7 @@ def test_in_a_pipe_slashes_mean_nothing_unless_asked(server: str) -> None:
 
 
 def test_in_a_pipe_commands_are_read_if_asked(server: str) -> None:
-    with subprocess.Popen(
-        command(f"{server}/echo", "--commands"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environ(),
-    ) as process:
+    with talking(f"{server}/echo", "--commands") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"/hex 01 ff\n//x\n/ping p\n/nope\n")
@@ -151,13 +151,7 @@ def test_what_is_not_utf_8_is_not_sent(server: str) -> None:
 
 
 def test_a_reader_that_leaves_ends_it(server: str) -> None:
-    with subprocess.Popen(
-        command(f"{server}/echo", "-q"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environ(),
-    ) as process:
+    with talking(f"{server}/echo", "-q") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
