@@ -174,7 +174,7 @@ def build_load() -> Path:
 
 
 def most_files() -> int:
-    """Return how many open files a server and the load may have."""
+    """Return how many open files a server and the load may have, after raising that if allowed."""
     usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY or most >= FILES:
         return FILES
