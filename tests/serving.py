@@ -11,7 +11,7 @@ from typing import Any
 
 from fastws.config import Config
 from fastws.server import Server
-from tests.support import TIMEOUT
+from tests.support import TIMEOUT, within
 
 __all__ = ["KEY", "Client", "connect", "exchange", "frame", "handshake", "serving", "status_of"]
 
@@ -51,18 +51,18 @@ class Client:
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
-        await asyncio.wait_for(self.writer.drain(), TIMEOUT)
+        await within(self.writer.drain())
 
     async def head(self) -> bytes:
         """The next response up to its empty line."""
-        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), TIMEOUT)
+        return await within(self.reader.readuntil(b"\r\n\r\n"))
 
     async def exactly(self, count: int) -> bytes:
-        return await asyncio.wait_for(self.reader.readexactly(count), TIMEOUT)
+        return await within(self.reader.readexactly(count))
 
     async def rest(self) -> bytes:
         """Everything up to EOF; ConnectionResetError if there is a RST in its place."""
-        return await asyncio.wait_for(self.reader.read(), TIMEOUT)
+        return await within(self.reader.read())
 
     async def frame(self) -> tuple[int, bytes]:
         """The opcode and the payload of the next frame, which is whole and not masked."""

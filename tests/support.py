@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ __all__ = [
     "free_port",
     "loop_factory",
     "run",
+    "within",
 ]
 
 T = TypeVar("T")
@@ -93,6 +94,27 @@ async def _within(main: Coroutine[Any, Any, T], timeout: float) -> T:
     raise TimeoutError(
         f"the test's coroutine had not ended after {timeout:g} s; it waited at{where}"
     )
+
+
+async def within(waiting: Awaitable[T], seconds: float = TIMEOUT) -> T:
+    """What `waiting` gives, as of asyncio.wait_for(), for those who may be cancelled meanwhile.
+
+    Before Python 3.12 that forgets a cancellation which comes in the same step as the result, and
+    who was cancelled goes on (https://github.com/python/cpython/issues/81839).
+
+    Raises asyncio.TimeoutError after `seconds`, when `waiting` has been cancelled.
+    """
+    task = asyncio.ensure_future(waiting)
+    done: set[asyncio.Future[T]] = set()
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not done:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    if not done:
+        raise asyncio.TimeoutError(f"nothing came of it within {seconds:g} s")
+    return task.result()
 
 
 async def _cancel_the_rest() -> None:
