@@ -18,7 +18,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from benchmarks import micro, report
-from benchmarks.contenders import FASTWS, SEND_LOOP, SERVERS, TCP_ECHO
+from benchmarks.contenders import FASTWS, OWN, SEND_LOOP, SERVERS, TCP_ECHO
 from benchmarks.goals import goals_table
 from benchmarks.running import (
     BUILD,
@@ -87,12 +87,20 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         dest="show",
         help="name workloads and servers, estimate the time, end",
     )
-    add("--quick", action="store_true", help="one short round into build/: does everything run?")
+    add("--quick", action="store_true", help="one short round: does everything run?")
     add("--nice", type=int, default=0, help="of server and load; below 0 needs privileges")
-    add("--output", type=Path, default=HERE, help="directory of RESULTS.md and results.json")
+    add(
+        "--output",
+        type=Path,
+        help="directory of RESULTS.md and results.json (build/results; of a whole --peers, this)",
+    )
     options = parser.parse_args(arguments, namespace=Options())
+    if options.output is None:
+        # What is committed has everything in it.
+        whole = options.peers and not options.only and not options.quick
+        options.output = HERE if whole else BUILD / "results"
     if options.quick:
-        options.rounds, options.output = 1, BUILD / "quick"
+        options.rounds = 1
         options.seconds = options.seconds or 0.5
         options.warmup = 0.1
     options.seconds = options.seconds or (0.5 if options.peers else 3.0)
@@ -120,21 +128,21 @@ def choose_keys(options: Options) -> list[str]:
     return _matching(options.only, _keys()) or keys
 
 
-def choose_servers(options: Options, versions: dict[str, str]) -> list[Server]:
-    """Return the servers to measure.
+def choose_servers(options: Options, versions: dict[str, str]) -> tuple[list[Server], list[Server]]:
+    """Return the servers to measure, and those that are left out as they are not installed.
 
     fastws, and whatever is asked for by name, must be installed; other peers may be missing.
     """
     asked = _matching(options.only, list(SERVERS))
-    chosen = []
+    chosen, missing = [], []
     for name in asked or (list(SERVERS) if options.peers else [FASTWS.name]):
         if SERVERS[name].packages[0] in versions:
             chosen.append(SERVERS[name])
         elif asked or name == FASTWS.name:
             raise BenchmarkError(f"{name} is not installed: `make bench-peers` installs the peers.")
         else:
-            print(f"{name} is not installed: left out", file=sys.stderr)
-    return chosen
+            missing.append(SERVERS[name])
+    return chosen, missing
 
 
 def choose_cores(nice: int) -> Cores:
@@ -158,14 +166,14 @@ def estimate_seconds(options: Options, keys: Sequence[str], servers: Sequence[Se
         for one in IDLE:
             if one.key == key:
                 each = _IDLE + _IDLE_CONNECTION * one.connections
-                idle += each * (len(taking_part) + 1)
+                idle += each * (len(taking_part) + 1) * idle_rounds(options, one)
     timed = options.rounds * (timed + len(started) * _START)
-    return timed + idle * idle_rounds(options) + (micro.SECONDS if micro.KEY in keys else 0)
+    return timed + idle + (micro.SECONDS if micro.KEY in keys else 0)
 
 
-def idle_rounds(options: Options) -> int:
-    """Memory hardly varies: more rounds tell little more."""
-    return 1 if options.peers else min(options.rounds, 3)
+def idle_rounds(options: Options, idle: Idle) -> int:
+    """Memory hardly varies: of the most connections one round will do."""
+    return min(options.rounds, 3) if idle.connections == IDLE[0].connections else 1
 
 
 class Bench:
@@ -176,38 +184,57 @@ class Bench:
     """
 
     def __init__(
-        self, options: Options, load: Path, cores: Cores, python: Path, servers: Sequence[Server]
+        self,
+        options: Options,
+        load: Path,
+        cores: Cores,
+        python: Path,
+        servers: Sequence[Server],
+        missing: Sequence[Server] = (),
     ) -> None:
         self.options = options
         self.load = load
         self.cores = cores
         self.python = python
         self.servers = servers
+        self.missing = missing
         self.failures: dict[str, dict[str, list[str]]] = {}
         """Sentences, by the key of the workload and the name of the server; one a round."""
         self._processes: dict[tuple[Server, str], RunningServer] = {}
+        self._last: dict[tuple[Server, str], str] = {}  # the key of the workload it did last
 
     @contextmanager
     def round(self) -> Iterator[None]:
         try:
             yield
         finally:
+            for key in list(self._processes):
+                self._note_death(key)
             for process in self._processes.values():
                 process.stop()
             self._processes.clear()
 
+    def _note_death(self, key: tuple[Server, str]) -> None:
+        """A process that ended by itself has failed in what it did last, its figure or not."""
+        process = self._processes[key]
+        if not process.is_alive:
+            self._failed(self._last[key], key[0], process.failure("after its measured window"))
+            del self._processes[key]
+            process.stop()
+
     def _process(self, server: Server, compression: str) -> RunningServer:
         key = (server, compression)
-        process = self._processes.get(key)
-        if process is None or not process.is_alive:
-            process = RunningServer(server, self.cores, self.python, compression)
-            self._processes[key] = process
-        return process
+        if key in self._processes:
+            self._note_death(key)
+        if key not in self._processes:
+            self._processes[key] = RunningServer(server, self.cores, self.python, compression)
+        return self._processes[key]
 
     def run(self, server: Server, workload: Workload) -> Sample:
         options = self.options
         compression = "off" if server.raw else workload.compression
         process = self._process(server, compression)
+        self._last[server, compression] = workload.key
         try:
             sample = run_load(
                 self.load, process, workload, self.cores, options.warmup, options.seconds
@@ -267,7 +294,7 @@ class Bench:
 
     def idle(self, idle: Idle) -> report.Rows:
         runs: dict[str, list[IdleMemory]] = {}
-        for _ in range(idle_rounds(self.options)):
+        for _ in range(idle_rounds(self.options, idle)):
             for server in (TCP_ECHO, *self.servers):
                 if self._is_out(idle.key, server):
                     continue
@@ -316,6 +343,13 @@ def measure(bench: Bench, keys: Sequence[str]) -> dict[str, report.Rows]:
     return results | {idle.key: bench.idle(idle) for idle in IDLE if idle.key in keys}
 
 
+def _missing(bench: Bench) -> list[str]:
+    if not bench.missing:
+        return []
+    titles = ", ".join(server.title for server in bench.missing)
+    return [f"Not installed, and so compared with nothing: {titles}.", ""]
+
+
 def write_up(
     bench: Bench,
     results: dict[str, report.Rows],
@@ -330,10 +364,12 @@ def write_up(
         ", ".join(f"{name} {value}" for name, value in environment.items()) + ".",
         "",
         f"Medians of {options.rounds} round(s) of {options.seconds:g} s, in parentheses the lowest "
-        "and the highest. Ratios are to the baseline's runs directly before and after. A server "
-        "that could not do a workload is last in its table, with what happened. README.md explains "
-        "the columns.",
+        "and the highest; a figure without them was seen once, or was the same each time, and the "
+        "codec's are the best of many. Ratios are to the baseline's runs directly before and "
+        "after. A server that could not do a workload is last in its table, with what happened. "
+        "README.md explains the columns.",
         "",
+        *_missing(bench),
         *goals_table(results),
         *micro.goals_table(codec),
     ]
@@ -388,14 +424,15 @@ def main() -> int:
     python = PEERS_PYTHON if use_peers else Path(sys.executable)
     try:
         versions = report.versions(python, [TCP_ECHO, *SERVERS.values()])
-        servers = choose_servers(options, versions)
+        servers, missing = choose_servers(options, versions)
         keys = choose_keys(options)
         expected = estimate_seconds(options, keys, servers)
         print(f"about {expected / 60:.0f} minutes", file=sys.stderr)
         if options.show:
             print("workloads:", *keys, "\nservers:", *(server.name for server in servers))
             return 0
-        bench = Bench(options, build_load(), choose_cores(options.nice), python, servers)
+        cores = choose_cores(options.nice)
+        bench = Bench(options, build_load(), cores, python, servers, missing)
         started = time.monotonic()
         codec = micro.measure(python, options.quick) if micro.KEY in keys else []
         results = measure(bench, keys)
@@ -419,9 +456,14 @@ def main() -> int:
         except BenchmarkError as error:
             print(error, file=sys.stderr)
             return 1
-    own = [key for key, failed in bench.failures.items() if FASTWS.name in failed]
+    own = [
+        f"{server.name} in {key}"
+        for key, failed in bench.failures.items()
+        for server in OWN
+        if server.name in failed
+    ]
     if own:
-        print(f"fastws failed in {', '.join(own)}", file=sys.stderr)
+        print(f"failed: {', '.join(own)}", file=sys.stderr)
     return 1 if own else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.running import Server
+from benchmarks.servers.arguments import DEFLATE
 
 TCP_ECHO = Server("tcp", "uvloop TCP echo, no WebSocket", "tcp_echo", ("uvloop",), raw=True)
 SEND_LOOP = Server(
@@ -25,7 +26,7 @@ FASTWS_ZLIB_NG = Server(
     ("zlib-ng", "fastws", "uvloop", "httptools", "orjson"),
     variant="zlib-ng",
     awaits=True,
-    only=("deflate-dedicated", "deflate-shared"),
+    only=("deflate-dedicated", "deflate-shared", "deflate-full"),
 )
 
 _UVICORN = ("uvicorn", "httptools", "uvloop")
@@ -38,6 +39,7 @@ PEERS = (
         "picows_websockets_echo",
         ("picows", "aiofastnet", "uvloop"),
         awaits=True,
+        exact=("full",),
     ),
     Server(
         "websockets",
@@ -45,7 +47,7 @@ PEERS = (
         "websockets_echo",
         ("websockets", "uvloop"),
         awaits=True,
-        takes_parameters=True,
+        exact=tuple(DEFLATE),
     ),
     Server("aiohttp", "aiohttp", "aiohttp_echo", ("aiohttp", "uvloop"), awaits=True),
     Server(
@@ -63,6 +65,7 @@ PEERS = (
         (*_UVICORN, "wsproto"),
         variant="wsproto",
         awaits=True,
+        exact=("full",),
     ),
     Server(
         "fastapi",
@@ -79,6 +82,7 @@ PEERS = (
         ("fastapi", "starlette", *_UVICORN, "wsproto"),
         variant="wsproto",
         awaits=True,
+        exact=("full",),
     ),
     Server(
         "fasterapi",
@@ -105,10 +109,17 @@ PEERS = (
         "hypercorn_echo",
         ("hypercorn", "wsproto", "uvloop"),
         awaits=True,
+        exact=("full",),
     ),
-    Server("tornado", "Tornado", "tornado_echo", ("tornado",), takes_parameters=True),
-    Server("socketify", "socketify, callbacks on a C++ core", "socketify_echo", ("socketify",)),
-    Server("node-ws", "ws on Node.js", "ws_echo", ("ws",), program="node"),
+    Server("tornado", "Tornado", "tornado_echo", ("tornado",), exact=tuple(DEFLATE)),
+    Server(
+        "socketify",
+        "socketify, callbacks on a C++ core",
+        "socketify_echo",
+        ("socketify",),
+        exact=("full",),
+    ),
+    Server("node-ws", "ws on Node.js", "ws_echo", ("ws",), program="node", exact=tuple(DEFLATE)),
 )
 
 # Neither a peer nor fastws itself: another server with this package's protocol class.
@@ -119,4 +130,6 @@ DROP_IN = Server(
     ("fastapi", "starlette", *_UVICORN, "fastws"),
 )
 
-SERVERS = {server.name: server for server in (FASTWS, FASTWS_ZLIB_NG, DROP_IN, *PEERS)}
+OWN = (FASTWS, FASTWS_ZLIB_NG, DROP_IN)
+
+SERVERS = {server.name: server for server in (*OWN, *PEERS)}

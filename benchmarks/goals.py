@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from benchmarks.contenders import FASTWS, FASTWS_ZLIB_NG, PEERS
+from benchmarks.contenders import DROP_IN, FASTWS, FASTWS_ZLIB_NG, PEERS
 from benchmarks.report import Rows, Target
+from benchmarks.running import Server
+from benchmarks.servers.arguments import DEFLATE
 
 Results = Mapping[str, Rows]
 """By the key of the workload, or of the idle connections."""
@@ -14,66 +16,78 @@ Results = Mapping[str, Rows]
 
 @dataclass(frozen=True)
 class Goal:
-    """`value` finds the figure in the results; KeyError where what it needs was not measured."""
+    """`value` finds the figure in the results of the workload `key`, and shows it with its spread
+    or with whom it is against. KeyError where a server that it needs has no figure."""
 
     title: str
     limit: float
     at_most: bool
-    value: Callable[[Results], float]
+    key: str
+    value: Callable[[Rows], tuple[float, str]]
 
 
-def _median(results: Results, key: str, figure: str, server: str = "fastws") -> float:
-    return results[key][server][figure].median
-
-
-def _own(key: str, figure: str) -> Callable[[Results], float]:
-    return lambda results: _median(results, key, figure)
-
-
-def _against_best_awaiting_peer(
-    key: str, server: str = FASTWS.name, *, same_parameters: bool = False
-) -> Callable[[Results], float]:
-    def value(results: Results) -> float:
-        peers = [
-            _median(results, key, "cpu_ratio", peer.name)
-            for peer in PEERS
-            if peer.awaits
-            and peer.name in results[key]
-            and (peer.takes_parameters or not same_parameters)
-        ]
-        if not peers:
-            raise KeyError(key)
-        return _median(results, key, "cpu_ratio", server) / min(peers)
+def _own(figure: str) -> Callable[[Rows], tuple[float, str]]:
+    def value(rows: Rows) -> tuple[float, str]:
+        spread = rows[FASTWS.name][figure]
+        return spread.median, spread.show()
 
     return value
 
 
-def _against_best_peer(key: str) -> Callable[[Results], float]:
-    def value(results: Results) -> float:
-        peers = [
-            _median(results, key, "cpu_ratio", peer.name)
+def _against_best(
+    chosen: Callable[[Server], bool], server: str = FASTWS.name
+) -> Callable[[Rows], tuple[float, str]]:
+    """CPU, against the best of the chosen peers."""
+
+    def value(rows: Rows) -> tuple[float, str]:
+        peers = {
+            peer.name: rows[peer.name]["cpu_ratio"].median
             for peer in PEERS
-            if peer.name in results[key]
-        ]
+            if chosen(peer) and peer.name in rows
+        }
         if not peers:
-            raise KeyError(key)
-        return _median(results, key, "cpu_ratio") / min(peers)
+            raise KeyError("peers")
+        best = min(peers, key=peers.__getitem__)
+        ratio = rows[server]["cpu_ratio"].median / peers[best]
+        return ratio, f"{ratio:.2f} ({best})"
 
     return value
 
 
-def _rate_against(key: str, peer: str) -> Callable[[Results], float]:
-    return lambda results: (
-        _median(results, key, "throughput_ratio") / _median(results, key, "throughput_ratio", peer)
-    )
+def _rate_against(peer: str) -> Callable[[Rows], tuple[float, str]]:
+    def value(rows: Rows) -> tuple[float, str]:
+        figure = "throughput_ratio"
+        ratio = rows[FASTWS.name][figure].median / rows[peer][figure].median
+        return ratio, f"{ratio:.2f}"
+
+    return value
 
 
-def _drop_in(key: str) -> Callable[[Results], float]:
+def _drop_in(rows: Rows) -> tuple[float, str]:
     """Messages for each CPU second, against uvicorn with its own implementation."""
-    return lambda results: (
-        _median(results, key, "cpu_ratio", "fastapi")
-        / _median(results, key, "cpu_ratio", "drop-in")
-    )
+    ratio = rows["fastapi"]["cpu_ratio"].median / rows[DROP_IN.name]["cpu_ratio"].median
+    return ratio, f"{ratio:.2f}"
+
+
+def _any_peer(peer: Server) -> bool:
+    return True
+
+
+def _compressed(compression: str) -> list[Goal]:
+    """Python's peers, of those that compress with the same parameters."""
+
+    def is_like(peer: Server) -> bool:
+        return peer.program == "python" and compression in peer.exact
+
+    key = f"deflate-{compression}"
+    title = "compressed JSON echo, {}, {}: CPU, × the best Python peer with the same parameters"
+    return [
+        Goal(title.format(compression, library), limit, True, key, _against_best(is_like, server))
+        for library, limit, server in (
+            ("zlib", 0.9, FASTWS.name),
+            ("zlib-ng", 0.5, FASTWS_ZLIB_NG.name),
+        )
+    ]
 
 
 GOALS = (
@@ -81,78 +95,64 @@ GOALS = (
         "64 B echo, 50 connections, 1 in flight: CPU, × TCP echo",
         1.10,
         True,
-        _own("echo-64-1", "cpu_ratio"),
+        "echo-64-1",
+        _own("cpu_ratio"),
     ),
     Goal(
         "64 B echo, 50 connections, 16 in flight: messages/s, × TCP echo",
         0.75,
         False,
-        _own("echo-64-16", "throughput_ratio"),
+        "echo-64-16",
+        _own("throughput_ratio"),
     ),
     Goal(
         "JSON echo, 1 KB: CPU, × the best Python peer with an `await` API",
         0.5,
         True,
-        _against_best_awaiting_peer("json-1k"),
+        "json-1k",
+        _against_best(lambda peer: peer.awaits),
     ),
-    Goal("1 MiB echo: CPU, × TCP echo", 1.25, True, _own("binary-1m", "cpu_ratio")),
-    Goal("fan-out: CPU, × `send()` loop in C", 1.10, True, _own("fanout", "cpu_ratio")),
-    Goal("fan-out: CPU, × the best peer", 1.0, True, _against_best_peer("fanout")),
-    Goal(
-        "compressed JSON echo, dedicated, zlib: CPU, × the best `await` peer, same parameters",
-        0.9,
-        True,
-        _against_best_awaiting_peer("deflate-dedicated", same_parameters=True),
-    ),
-    Goal(
-        "compressed JSON echo, shared, zlib: CPU, × the best `await` peer, same parameters",
-        0.9,
-        True,
-        _against_best_awaiting_peer("deflate-shared", same_parameters=True),
-    ),
-    Goal(
-        "compressed JSON echo, dedicated, zlib-ng: CPU, × the best `await` peer, same parameters",
-        0.5,
-        True,
-        _against_best_awaiting_peer("deflate-dedicated", FASTWS_ZLIB_NG.name, same_parameters=True),
-    ),
-    Goal(
-        "compressed JSON echo, shared, zlib-ng: CPU, × the best `await` peer, same parameters",
-        0.5,
-        True,
-        _against_best_awaiting_peer("deflate-shared", FASTWS_ZLIB_NG.name, same_parameters=True),
-    ),
-    Goal("handshakes/s, × picows", 1.0, False, _rate_against("handshakes", "picows")),
-    Goal("handshakes/s, × uvicorn", 1.8, False, _rate_against("handshakes", "uvicorn")),
-    Goal("idle connection, KB", 3.5, True, _own("idle-5k", "opened_kb")),
+    Goal("1 MiB echo: CPU, × TCP echo", 1.25, True, "binary-1m", _own("cpu_ratio")),
+    Goal("fan-out: CPU, × `send()` loop in C", 1.10, True, "fanout", _own("cpu_ratio")),
+    Goal("fan-out: CPU, × the best peer", 1.0, True, "fanout", _against_best(_any_peer)),
+    *(goal for compression in DEFLATE for goal in _compressed(compression)),
+    Goal("handshakes/s, × picows", 1.0, False, "handshakes", _rate_against("picows")),
+    Goal("handshakes/s, × uvicorn", 1.8, False, "handshakes", _rate_against("uvicorn")),
+    Goal("idle connection, KB", 3.5, True, "idle-5k", _own("opened_kb")),
     Goal(
         "idle connection with compression negotiated, KB",
         4.0,
         True,
-        _own("idle-5k-deflate", "opened_kb"),
+        "idle-5k-deflate",
+        _own("opened_kb"),
     ),
     Goal(
-        "FastAPI, messages a CPU second, × without: 1 in flight", 1.6, False, _drop_in("echo-64-1")
+        "FastAPI, messages a CPU second, × without: 1 in flight", 1.6, False, "echo-64-1", _drop_in
     ),
     Goal(
         "FastAPI, messages a CPU second, × without: 16 in flight",
         2.5,
         False,
-        _drop_in("echo-64-16"),
+        "echo-64-16",
+        _drop_in,
     ),
 )
 
 
 def goals_table(results: Results) -> list[str]:
-    """Markdown lines; what was not measured is left out."""
+    """Markdown lines, of what was measured at all. Where fastws, or every peer that a figure is
+    against, has none, that is said: a figure that cannot be told is not one that is reached."""
     lines = []
     for goal in GOALS:
+        if goal.key not in results:
+            continue
         try:
-            value = goal.value(results)
+            value, shown = goal.value(results[goal.key])
         except KeyError:
+            lines.append(f"| {goal.title} | not measured | |")
             continue
         verdict = Target(goal.title, goal.limit, goal.at_most).verdict(value)
-        lines.append(f"| {goal.title} | {value:.2f} | {verdict} |")
+        lines.append(f"| {goal.title} | {shown} | {verdict} |")
     if not lines:
         return []
     return ["### Figures to reach", "", "| figure | measured | goal |", "|---|---|---|", *lines, ""]

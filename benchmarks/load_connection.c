@@ -150,7 +150,7 @@ static void check_extensions(const char *response) {
     const char *bits = strstr(agreed, "client_max_window_bits=");
     if (bits != NULL && atoi(bits + strlen("client_max_window_bits=")) < WINDOW_BITS)
         fail("the server wants a smaller window than %d bits: %s", WINDOW_BITS, agreed);
-    if (load.compression == COMPRESSION_DEDICATED && load.activity == ECHO &&
+    if (keeps_context(load.compression) && load.activity == ECHO &&
         strstr(agreed, "no_context_takeover") != NULL)
         fail("the server keeps no compression context: %s", agreed);
     if (load.compression == COMPRESSION_SHARED &&

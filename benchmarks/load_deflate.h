@@ -9,12 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum compression { COMPRESSION_OFF, COMPRESSION_DEDICATED, COMPRESSION_SHARED };
+/* Dedicated and full keep a context for each connection, shared keeps none. Full is dedicated with
+ * the window that RFC 7692 has where none is offered, 2^15. */
+enum compression { COMPRESSION_OFF, COMPRESSION_DEDICATED, COMPRESSION_SHARED, COMPRESSION_FULL };
 
-/* The window both sides are offered: fastws's own default, and that of `websockets`. */
+static inline bool keeps_context(enum compression compression) {
+    return compression == COMPRESSION_DEDICATED || compression == COMPRESSION_FULL;
+}
+
+/* The window that both sides are else offered: fastws's own default, and that of `websockets`. */
 #define WINDOW_BITS 12
+#define DEFLATE_OFFER_FULL "permessage-deflate"
 #define DEFLATE_OFFER \
-    "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"
+    DEFLATE_OFFER_FULL "; server_max_window_bits=12; client_max_window_bits=12"
 #define DEFLATE_OFFER_SHARED \
     DEFLATE_OFFER "; server_no_context_takeover; client_no_context_takeover"
 

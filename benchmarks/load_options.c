@@ -28,7 +28,8 @@ static const char HELP[] =
     "  --inflight N       messages on their way on each connection (1)\n"
     "  --size BYTES       payload of a message (64)\n"
     "  --payload KIND     ascii, utf8, json (these are text) or binary (ascii)\n"
-    "  --compression MODE dedicated (context takeover), shared (none) or off (off)\n"
+    "  --compression MODE dedicated (context takeover), full (with it and a window of 2^15),\n"
+    "                     shared (none) or off (off)\n"
     "  --warmup SECONDS   not measured (0.5)\n"
     "  --duration SECONDS measured (3)\n"
     "  --ramp N           connections that may be opening at the same time (64)\n"
@@ -66,6 +67,7 @@ static char *build_request(const char *path, const char *host, unsigned port, si
         [COMPRESSION_OFF] = "",
         [COMPRESSION_DEDICATED] = "Sec-WebSocket-Extensions: " DEFLATE_OFFER "\r\n",
         [COMPRESSION_SHARED] = "Sec-WebSocket-Extensions: " DEFLATE_OFFER_SHARED "\r\n",
+        [COMPRESSION_FULL] = "Sec-WebSocket-Extensions: " DEFLATE_OFFER_FULL "\r\n",
     };
     char *request;
     int made =
@@ -124,7 +126,7 @@ struct settings parse_options(int argc, char **argv) {
     };
     static const char *const activities[] = {"echo", "fanout", "handshakes", "idle", NULL};
     static const char *const payloads[] = {"ascii", "binary", "utf8", "json", NULL};
-    static const char *const compressions[] = {"off", "dedicated", "shared", NULL};
+    static const char *const compressions[] = {"off", "dedicated", "shared", "full", NULL};
     struct settings settings = {
         .connections = 50, .ramp = 64, .warmup = SECOND / 2, .duration = 3 * SECOND};
     struct stream_options stream = {.size = 64};

@@ -78,7 +78,7 @@ static void check_whole(struct connection *connection) {
     const uint8_t *reply = connection->body;
     size_t length = (size_t)connection->message_position;
     if (connection->compressed) {
-        bool dedicated = load.activity != IDLE && load.compression == COMPRESSION_DEDICATED;
+        bool dedicated = load.activity != IDLE && keeps_context(load.compression);
         void **inflater = dedicated ? &connection->inflater : &shared_inflater;
         if (inflated == NULL)
             inflated = malloc(load.body_limit + 1);

@@ -98,6 +98,7 @@ def sample_figures(samples: Sequence[Sample]) -> Figures:
         "server_busy": Spread.of([s.server_busy for s in samples]),
         "server_lost": Spread.of([s.server_lost for s in samples]),
         "load_busy": Spread.of([s.load_busy for s in samples]),
+        "unclosed": Spread.of([s.unclosed for s in samples]),
     }
 
 
@@ -140,7 +141,7 @@ def workload_table(
         "| p50 µs | p99 µs | server core: busy, lost | load core |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in _by_cost(rows, "cpu_us"):
+    for name in _by_cost(rows, "cpu_ratio"):
         figures = rows[name]
         is_baseline = "cpu_ratio" not in figures
         cells = [
@@ -193,10 +194,18 @@ def _warnings(rows: Rows, servers: Mapping[str, Server], failures: Failures) -> 
             "- The load generator was near the limit of its core and may limit the messages/s of "
             f"{', '.join(saturated)}; the CPU a message stands."
         )
-    lost = max(figures["server_lost"].median for figures in rows.values())
+    unclosed = [
+        f"{name} ({figures['unclosed'].highest:.0f})"
+        for name, figures in rows.items()
+        if figures["unclosed"].highest > 0
+    ]
+    if unclosed:
+        lines.append(f"- Connections left open after the closing handshake: {', '.join(unclosed)}.")
+    # Half of the servers: those of several threads wait for themselves.
+    lost = statistics.median(figures["server_lost"].median for figures in rows.values())
     if lost > CORE_CONTENDED:
         lines.append(
-            f"- The machine was not quiet: others took up to {lost:.0%} of the server's core. "
+            f"- The machine was not quiet: others took {lost:.0%} of the server's core. "
             "Throughput and latency suffer most; compare CPU."
         )
     return [*lines, ""] if lines else []

@@ -52,7 +52,8 @@ class Server:
     it needs, the tested one first. `raw` servers speak TCP without WebSocket. `awaits` says that
     its users write coroutines in Python. `program` is what runs the module: python, node, or c for
     one that is compiled. `only` has the keys of what it is measured in, if that is not everything.
-    `takes_parameters` says that it compresses with the parameters of fastws, not as it is made to.
+    `exact` has the compressions whose parameters (servers/arguments.py) it takes or has anyway;
+    in the others it compresses as it is made to.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Server:
     awaits: bool = False
     program: str = "python"
     only: tuple[str, ...] = ()
-    takes_parameters: bool = False
+    exact: tuple[str, ...] = ()
 
     def takes_part_in(self, key: str) -> bool:
         """Whether it is measured in the workload, or as the idle connections, of that key."""
@@ -111,6 +112,8 @@ class Sample:
     server_cpu_seconds: float
     server_wait_seconds: float
     load_cpu_seconds: float
+    unclosed: int
+    """Connections that the server left open after the closing handshake."""
 
     @property
     def cpu_us(self) -> float:
@@ -143,7 +146,7 @@ def compile_program(name: str, sources: Sequence[str], options: Sequence[str] = 
     """Compile a program unless it is newer than its sources; return its path."""
     binary = BUILD / name
     inputs = [HERE / source for source in sources]
-    inputs += HERE.glob("load_*.h")
+    inputs += [*HERE.glob("load_*.h"), *HERE.glob("../fastws/_*.h")]
     if binary.exists() and binary.stat().st_mtime > max(i.stat().st_mtime for i in inputs):
         return binary
     compiler = os.environ.get("CC") or shutil.which("cc")

@@ -100,6 +100,17 @@ WORKLOADS = (
         path="/json",
     ),
     Workload(
+        "deflate-full",
+        "Compressed JSON echo, 1 KB, context takeover, zlib's own parameters, 50 connections, "
+        "16 in flight",
+        50,
+        16,
+        KIB,
+        payload="json",
+        compression="full",
+        path="/json",
+    ),
+    Workload(
         "handshakes",
         "Opening and closing handshakes, 50 at a time",
         50,

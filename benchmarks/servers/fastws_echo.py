@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.servers.arguments import BACKLOG, announce_ready, arguments
+from typing import Any
+
+from benchmarks.servers.arguments import BACKLOG, DEFLATE, announce_ready, arguments
 from fastws import FastWS, WebSocket, WebSocketDisconnect, broadcast
 
 app = FastWS()
@@ -55,11 +57,21 @@ async def started() -> None:
 
 if __name__ == "__main__":
     given = arguments()
+    deflate = DEFLATE.get(given.compression)
+    if deflate is None:
+        compression: dict[str, Any] = {"ws_per_message_deflate": "off"}
+    else:
+        compression = {
+            "ws_per_message_deflate": "dedicated" if deflate.takeover else "shared",
+            "ws_deflate_level": deflate.level,
+            "ws_deflate_mem_level": deflate.mem_level,
+            "ws_deflate_window_bits": deflate.window_bits,
+            "ws_deflate_library": given.variant or "zlib",
+        }
     app.serve(
         host=given.host,
         port=given.port,
-        ws_per_message_deflate=given.compression,
-        ws_deflate_library=given.variant or "zlib",
+        **compression,
         backlog=BACKLOG,
         log_level="warning",
         access_log=False,

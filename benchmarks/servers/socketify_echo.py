@@ -16,7 +16,13 @@ LARGEST = 16 * 1024 * 1024
 COMPRESSION = {
     "off": CompressOptions.DISABLED,
     "shared": CompressOptions.SHARED_COMPRESSOR,
-    "dedicated": CompressOptions.DEDICATED_COMPRESSOR_4KB,
+    # Window 2^12 with memory level 5, and 2^15 with 8; the level is zlib's own in all of them.
+    "dedicated": (
+        CompressOptions.DEDICATED_COMPRESSOR_32KB | CompressOptions.DEDICATED_DECOMPRESSOR_4KB
+    ),
+    "full": (
+        CompressOptions.DEDICATED_COMPRESSOR_256KB | CompressOptions.DEDICATED_DECOMPRESSOR_32KB
+    ),
 }
 
 

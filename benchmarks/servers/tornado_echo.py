@@ -12,14 +12,15 @@ from tornado.escape import json_decode, json_encode
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
-from benchmarks.servers.arguments import BACKLOG, LEVEL, MEM_LEVEL, announce_ready, arguments
+from benchmarks.servers.arguments import BACKLOG, DEFLATE, announce_ready, arguments
 
 
 class Echo(WebSocketHandler):
     def get_compression_options(self) -> dict[str, Any] | None:
-        if self.settings["compression"] == "off":
+        deflate = DEFLATE.get(self.settings["compression"])
+        if deflate is None:
             return None
-        return {"compression_level": LEVEL, "mem_level": MEM_LEVEL}
+        return {"compression_level": deflate.level, "mem_level": deflate.mem_level}
 
     def on_message(self, message: str | bytes) -> None:
         self.write_message(message, binary=isinstance(message, bytes))

@@ -8,14 +8,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.extensions.base import ServerExtensionFactory
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
-from benchmarks.servers.arguments import (
-    BACKLOG,
-    LEVEL,
-    MEM_LEVEL,
-    WINDOW_BITS,
-    announce_ready,
-    arguments,
-)
+from benchmarks.servers.arguments import BACKLOG, DEFLATE, announce_ready, arguments
 
 receivers: set[ServerConnection] = set()
 
@@ -41,15 +34,16 @@ async def handler(connection: ServerConnection) -> None:
 
 
 def extensions(compression: str) -> list[ServerExtensionFactory]:
-    if compression == "off":
+    deflate = DEFLATE.get(compression)
+    if deflate is None:
         return []
     return [
         ServerPerMessageDeflateFactory(
-            server_no_context_takeover=compression == "shared",
-            client_no_context_takeover=compression == "shared",
-            server_max_window_bits=WINDOW_BITS,
-            client_max_window_bits=WINDOW_BITS,
-            compress_settings={"level": LEVEL, "memLevel": MEM_LEVEL},
+            server_no_context_takeover=not deflate.takeover,
+            client_no_context_takeover=not deflate.takeover,
+            server_max_window_bits=deflate.window_bits,
+            client_max_window_bits=deflate.window_bits,
+            compress_settings={"level": deflate.level, "memLevel": deflate.mem_level},
         )
     ]
 

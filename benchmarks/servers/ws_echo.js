@@ -11,7 +11,7 @@ const deflate = {
   threshold: 1024,
   serverNoContextTakeover: compression === "shared",
   clientNoContextTakeover: compression === "shared",
-  zlibDeflateOptions: { level: 1, memLevel: 5 },
+  zlibDeflateOptions: compression === "full" ? { level: 6, memLevel: 8 } : { level: 1, memLevel: 5 },
 };
 
 const server = createServer();
