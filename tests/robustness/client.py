@@ -193,6 +193,13 @@ class Peer(Client):
         for frame in frames:
             assert await self.frame() == frame
 
+    async def answered(self) -> None:
+        """Have PINGs answered: by then the server has done what came before them, and in the steps
+        after it what that led to, such as the end of a transport."""
+        for _ in range(3):
+            await self.send(build(opcode=PING))
+            await self.expect((PONG, b""))
+
     async def ended(self) -> tuple[int, str]:
         """Read the server's CLOSE and then its EOF, with nothing in between; code and reason."""
         opcode, payload = await self.frame()
@@ -360,7 +367,11 @@ class Measured(ServerProcess):
             The bytes allocated at most, beyond those before; and the frames that came back.
         """
         async with websocket(self, "/", *headers) as peer:
+            # The first answer may count who asked last, and what this connection leaves to do.
+            await self.traced()
+            await peer.answered()
             before, _ = await self.traced()
+            await peer.answered()
             try:
                 for piece in [data] if isinstance(data, bytes) else data:
                     await peer.send(piece)
