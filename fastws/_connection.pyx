@@ -328,7 +328,10 @@ cdef class Connection(Closing):
             self.peer_done = True
             if self.state == CONNECTING or self.leaving or self.sent_code != 0:
                 return False
-            if not self.stalled:
+            if self.stalled:
+                # What it sent still waits for the handler; one that does not want it is told now.
+                self.end_at_once()
+            else:
                 self.end_of_input()
                 self.input_ended()
             # A TLS transport cannot be half-open.

@@ -177,30 +177,32 @@ cdef class Liveness(Writer):
         if self.limits.ping_interval is None:
             return NEVER
         interval = self.limits.ping_interval
-        if self.ping_sent != 0:
+        if self.stalled:
+            # Nothing can be heard while a full queue keeps us from reading, a PONG as little as the
+            # end of TCP.
+            self.ping_sent = 0
+        elif self.ping_sent != 0:
             # The wheel's clock stands still between ticks: equal is after the PING.
             if self.last_heard >= self.ping_sent:
                 self.ping_sent = 0
             else:
                 patience = self.limits.ping_timeout
-                # Nothing can be heard while a full queue keeps us from reading.
-                if self.stalled:
-                    return patience
                 if now - self.ping_sent >= patience and not self._ping_is_under_way(now):
                     self.fail_and_abort(
                         INTERNAL_ERROR, "no answer to a ping within ws-ping-timeout"
                     )
                     return 0
                 return self.ping_sent + patience - now
-        if self.stalled:
-            return interval
         if now - self.last_heard < 0.9 * interval:
             return self.last_heard + interval - now
         self.ping_payload = os.urandom(4)
         self.send_control(OP_PING, self.ping_payload)
         # Not the loop's clock: uvloop's stands still within a step and counts milliseconds.
         self.ping_clock = perf_counter()
-        if self.limits.ping_timeout is None:
+        if self.stalled or self.limits.ping_timeout is None:
+            # No answer is waited for. But the peer's TCP answers, if it is there: that it is gone
+            # shows in the PING, or in bytes that nobody takes within ws-write-timeout.
+            self.last_heard = now
             return interval
         self.ping_sent = now
         self.queued_ping = None

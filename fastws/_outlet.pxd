@@ -21,6 +21,8 @@ cdef class Outlet(Standing):
     cdef flag write_paused  # the transport's buffer is above its mark
     cdef flag decoding  # messages are being read: their answers go out together
     cdef flag flush_due  # flush() will be called at the end of this step
+    cdef flag handing_over  # the transport is being given bytes
+    cdef list late  # what was sent meanwhile, for it to be given next
     cdef unsigned answers  # frames sent since a message was taken, or since the last step's end
     cdef uint8_t *gathered  # frames of this step in a buffer of the loop's, or NULL
     cdef Py_ssize_t gathered_size
@@ -58,5 +60,5 @@ cdef class Outlet(Standing):
     cdef bint _goes_past_transport(self) except -1
     cdef bint is_plain(self) except -1
     cdef bint _is_held_back(self) except -1
-    cdef int _hand_over(self, object data) except -1
+    cdef int _hand_over(self, bytes data, Py_ssize_t start=*, bytes more=*) except -1
     cdef int _check(self) except -1

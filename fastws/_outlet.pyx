@@ -7,6 +7,10 @@ have room again; until it has, everything goes to the transport, so that the ord
 
 The descriptor is the transport's. It is used only while the transport is alive: it closes its socket
 after connection_lost(), or when its loop is closed.
+
+Whatever runs Python, every question to the transport among it, may also run a finalizer, and that
+may send on this very connection. So what is gathered is looked at only behind such a call, is taken
+out of its place before the next one, and a frame of which a part is written goes on before any other.
 """
 
 import sys
@@ -81,7 +85,7 @@ cdef class Outlet(Standing):
             return 0
         if self.gathered_size + size > BUFFER:
             self.flush()
-            if size > BUFFER:
+            if self.gathered_size + size > BUFFER:
                 return self._emit_large(opcode, fin, rsv1, p, n, payload)
         if self.gathered == NULL:
             self.gathered = self.timers.buffers.take()
@@ -112,7 +116,7 @@ cdef class Outlet(Standing):
             return self._hand_over_rest(
                 <const uint8_t *>PyBytes_AS_STRING(ready), size, sent, ready
             )
-        if self.gathered_size + size > BUFFER or not (self.gathered_size or self._gathers()):
+        if not (self.gathered_size or self._gathers()) or self.gathered_size + size > BUFFER:
             self.flush()
             return self._write_piece(<const uint8_t *>PyBytes_AS_STRING(ready), size, ready)
         if self.gathered == NULL:
@@ -137,8 +141,8 @@ cdef class Outlet(Standing):
         if not self._gathers():
             return self.flush()
         if not self.flush_due:
-            self.flush_due = True
             self.timers.step.at_end(self, end_of_step)
+            self.flush_due = True
         elif self.answers > MANY and self.timers.step.is_late():
             # Somebody keeps the loop from its work, and sends meanwhile: then every frame goes out
             # when it is made.
@@ -147,18 +151,28 @@ cdef class Outlet(Standing):
 
     cdef int flush(self) except -1:
         """Write what is gathered."""
-        cdef uint8_t *gathered = self.gathered
-        cdef Py_ssize_t size = self.gathered_size
-        cdef Py_ssize_t sent
+        cdef uint8_t *gathered
+        cdef Py_ssize_t size
+        cdef Py_ssize_t sent = 0
         cdef bytes rest = None
-        if gathered == NULL:
+        cdef bint past
+        if self.gathered == NULL:
             return 0
-        sent = self._send(gathered, size, NULL, 0)
-        if sent < size:
-            rest = PyBytes_FromStringAndSize(<const char *>gathered + sent, size - sent)
+        past = self._goes_past_transport()
+        gathered = self.gathered
+        size = self.gathered_size
         self.gathered = NULL
         self.gathered_size = 0
-        self.timers.buffers.give_back(gathered)
+        if gathered == NULL:
+            return 0
+        try:
+            self.written += size
+            if past:
+                sent = fastws_send(self.descriptor, gathered, size, NULL, 0)
+            if sent < size:
+                rest = PyBytes_FromStringAndSize(<const char *>gathered + sent, size - sent)
+        finally:
+            self.timers.buffers.give_back(gathered)
         if rest is not None:
             self._hand_over(rest)
         return self._check()
@@ -191,10 +205,14 @@ cdef class Outlet(Standing):
             return self._write_piece(p, PyBytes_GET_SIZE(payload), payload)
         size = write_header(head, opcode, fin, rsv1, n, False, 0)
         sent = self._send(head, size, p, n)
-        if sent < size:
-            self._hand_over(PyBytes_FromStringAndSize(<const char *>head + sent, size - sent))
-            sent = size
-        return self._hand_over_rest(p, n, sent - size, payload)
+        if sent >= size:
+            return self._hand_over_rest(p, n, sent - size, payload)
+        if payload is None:
+            payload = PyBytes_FromStringAndSize(<const char *>p, n)
+        self._hand_over(
+            PyBytes_FromStringAndSize(<const char *>head + sent, size - sent), 0, payload
+        )
+        return self._check()
 
     cdef int _write_piece(self, const uint8_t *p, Py_ssize_t n, bytes whole) except -1:
         return self._hand_over_rest(p, n, self._send(p, n, NULL, 0), whole)
@@ -207,17 +225,16 @@ cdef class Outlet(Standing):
             if whole is None:
                 self._hand_over(PyBytes_FromStringAndSize(<const char *>p + sent, n - sent))
             else:
-                self._hand_over(memoryview(whole)[sent:] if sent else whole)
+                self._hand_over(whole, sent)
         return self._check()
 
     cdef Py_ssize_t _send(
         self, const uint8_t *head, Py_ssize_t head_size, const uint8_t *body, Py_ssize_t body_size
     ) except -1:
         """Give the kernel what it takes of two pieces; what is left is to be handed over."""
+        cdef bint past = self._goes_past_transport()
         self.written += head_size + body_size
-        if not self._goes_past_transport():
-            return 0
-        return fastws_send(self.descriptor, head, head_size, body, body_size)
+        return fastws_send(self.descriptor, head, head_size, body, body_size) if past else 0
 
     cdef bint end_output(self) except -1:
         """End our side of TCP behind what was written; False if there is no connection any more.
@@ -238,7 +255,7 @@ cdef class Outlet(Standing):
         if not self.is_plain() or self._is_held_back():
             return False
         # A loop that was closed has closed the descriptor, which may be another connection's now.
-        return self.timers.step.running or self.timers.loop.is_running()
+        return (self.timers.step.running or self.timers.loop.is_running()) and not self.held_back
 
     cdef bint is_plain(self) except -1:
         """Whether the transport is that of a plain socket; it is asked once."""
@@ -248,18 +265,46 @@ cdef class Outlet(Standing):
 
     cdef bint _is_held_back(self) except -1:
         """Whether the transport still has bytes to write."""
-        if self.held_back:
-            self.held_back = self.transport.get_write_buffer_size() > 0
+        cdef Py_ssize_t written = self.written
+        if self.held_back and not self.handing_over:
+            # One that was aborted has thrown away the rest of a frame: nothing may follow.
+            if (
+                self.transport.get_write_buffer_size() == 0
+                and not self.transport.is_closing()
+                and self.written == written
+            ):
+                self.held_back = False
         return self.held_back
 
-    cdef int _hand_over(self, object data) except -1:
+    cdef int _hand_over(self, bytes data, Py_ssize_t start=0, bytes more=None) except -1:
+        """Have the transport write ``data`` from ``start`` and ``more``, and then what was sent
+        meanwhile."""
+        cdef list late
         self.held_back = True
+        if self.handing_over:
+            if self.late is None:
+                self.late = []
+            self.late.append(memoryview(data)[start:] if start else data)
+            if more is not None:
+                self.late.append(more)
+            return 0
+        self.handing_over = True
         try:
-            self.transport.write(data)
+            self.transport.write(memoryview(data)[start:] if start else data)
+            if more is not None:
+                self.transport.write(more)
+            while self.late is not None:
+                late = self.late
+                self.late = None
+                for piece in late:
+                    self.transport.write(piece)
         except (OSError, RuntimeError):
             # uvloop refuses writes between a transport's failure and connection_lost().
             if not self.transport.is_closing():
                 raise
+        finally:
+            self.handing_over = False
+            self.late = None
         return 0
 
     cdef int _check(self) except -1:

@@ -22,6 +22,7 @@ cdef class Session:
     cdef flag is_client
     cdef flag close_received  # end_code is from the peer's CLOSE
     cdef flag owes_close  # conclude() will send the CLOSE that answers the peer
+    cdef flag compressing  # a message is being compressed, or is, and is not written yet
     cdef int state
     cdef object deflater  # deflate.Deflater if the handshake negotiated it, else None
     cdef Py_ssize_t threshold  # bytes from which a message is compressed

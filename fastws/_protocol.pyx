@@ -143,17 +143,25 @@ cdef class Session:
     cdef int send_compressed(
         self, int opcode, const uint8_t *p, Py_ssize_t n, bytes payload
     ) except -1:
+        if self.compressing:
+            # A finalizer sends in the middle of another send, and overtakes it: only a message that
+            # is not compressed leaves the window as the one behind it expects it.
+            return self.emit(opcode, True, False, p, n, payload)
         if payload is None:
             payload = PyBytes_FromStringAndSize(<const char *>p, n)
-        payload = self.deflater.compress(payload)
-        return self.emit(
-            opcode,
-            True,
-            True,
-            <const uint8_t *>PyBytes_AS_STRING(payload),
-            PyBytes_GET_SIZE(payload),
-            payload,
-        )
+        self.compressing = True
+        try:
+            payload = self.deflater.compress(payload)
+            return self.emit(
+                opcode,
+                True,
+                True,
+                <const uint8_t *>PyBytes_AS_STRING(payload),
+                PyBytes_GET_SIZE(payload),
+                payload,
+            )
+        finally:
+            self.compressing = False
 
     cdef int send_text_data(self, object data) except -1:
         cdef Py_ssize_t n = 0

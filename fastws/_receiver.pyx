@@ -80,7 +80,8 @@ cdef class Receiver(Liveness):
         return 0
 
     cdef int limit_rate(self, unsigned rate) except -1:
-        """Let the peer send that many messages a second, a second's worth at once."""
+        """Let the peer send that many messages a second, a second's worth at once; and what comes
+        to be read together, since a full queue kept us from reading."""
         self.message_rate = rate
         self.parser.budget = rate
         self.earned_at = self.timers.loop.time()
@@ -90,8 +91,9 @@ cdef class Receiver(Liveness):
         """Pay for the time that has passed in messages that the peer may send."""
         cdef double now = self.timers.loop.time()
         cdef double earned = floor((now - self.earned_at) * self.message_rate)
-        if earned + self.parser.budget >= self.message_rate:
-            self.parser.budget = self.message_rate
+        if earned + self.parser.budget >= self.message_rate and not self.refilling:
+            # What is more was saved up while the handler kept us from reading.
+            self.parser.budget = max(self.parser.budget, <uint64_t>self.message_rate)
             self.earned_at = now
         else:
             # What is short of a message is not lost.
@@ -140,6 +142,8 @@ cdef class Receive(Awaitable):
             raise RuntimeError("this receive was awaited before: call receive again")
         if self.waiting:
             if not (connection.count or connection.is_over() or self.timed_out):
+                if connection.waiter.is_awaited():
+                    raise RuntimeError("another task awaits this receive: call receive once a task")
                 # Resumed by something else than the connection: wait on.
                 return self._yield(result)
             self._detach()
@@ -152,6 +156,7 @@ cdef class Receive(Awaitable):
         self.connection = None
         result[0] = connection.take()
         connection.answers = 0
+        connection.streak = 0
         if connection.stalled and connection.is_low():
             try:
                 connection.refill()

@@ -21,6 +21,10 @@ cdef class Waiter:
     cdef flag due  # in the step's list
     cdef flag is_cancelled
 
+    # Whether a task waits that has not been woken yet.
+    cdef inline bint is_awaited(self) noexcept:
+        return self.callback is not None and not self.due
+
     cdef int wake(self) except -1
     cdef int run(self) except -1
     cdef void forget(self) noexcept
@@ -38,10 +42,11 @@ cdef class LoopStep:
     cdef bint scheduled
     cdef bint running
     cdef bint crowded  # several tasks run in this step
-    cdef long long started  # milliseconds of a coarse clock
+    cdef long long started  # milliseconds of a coarse clock: since when a task may be at work
 
     cdef Waiter waiter(self)
     cdef int at_end(self, object owner, end_of_step end) except -1
+    cdef void start_clock(self) noexcept
     cdef bint is_late(self) noexcept
     cdef int _schedule(self) except -1
     cdef int _finish(self) except -1

@@ -37,11 +37,11 @@ cdef class Waiter:
         self.context = copy_context() if context is None else context
 
     def done(self):
-        return self.callback is None or self.due
+        return not self.is_awaited()
 
     def cancel(self, msg=None):
         # As with a Future: once it is done, the task has to be told in another way.
-        if self.callback is None or self.due:
+        if not self.is_awaited():
             return False
         self.is_cancelled = True
         self.message = msg
@@ -61,7 +61,7 @@ cdef class Waiter:
 
     cdef int wake(self) except -1:
         """Let the task that waits run in this step; without one there is nothing to do."""
-        if self.callback is not None and not self.due:
+        if self.is_awaited():
             self.due = True
             self.step.waking.append(self)
             self.step._schedule()
@@ -116,9 +116,13 @@ cdef class LoopStep:
         self.end = end
         self.ending.append(owner)
         if not self.running:
-            self.started = fastws_coarse_clock()
+            self.start_clock()
             self._schedule()
         return 0
+
+    cdef void start_clock(self) noexcept:
+        """A task of ours begins, in a step or anew after it let others have their turn."""
+        self.started = fastws_coarse_clock()
 
     cdef bint is_late(self) noexcept:
         """Whether a task of this step has kept the loop for long."""
@@ -126,8 +130,8 @@ cdef class LoopStep:
 
     cdef int _schedule(self) except -1:
         if not self.scheduled:
-            self.scheduled = True
             self.loop.call_soon(self._run)
+            self.scheduled = True
         return 0
 
     def _run(self):
@@ -138,7 +142,7 @@ cdef class LoopStep:
         self.scheduled = False
         self.running = True
         self.crowded = len(waking) > 1
-        self.started = fastws_coarse_clock()
+        self.start_clock()
         try:
             for waiter in waking:
                 done += 1

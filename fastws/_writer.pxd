@@ -17,6 +17,7 @@ cdef class Writer(Outlet):
     cdef list closers  # futures of close() calls that wait for the closing handshake; likewise
     cdef bytes owed_pong  # the one to send when the writer has drained
     cdef unsigned loose  # sends above the write buffer's mark that no task waits for
+    cdef unsigned streak  # sends since the handler last waited for anything here
 
     # Whether to send, or to drop without a word; raises what tells that it is too late.
     @cython.final
@@ -45,3 +46,10 @@ cdef class Pause(Awaitable):
 
 
 cdef Pause pause(Writer connection, bint closing)
+
+
+# A send that waits for one step of the loop.
+@cython.final
+cdef class Breath(Awaitable):
+    cdef Writer connection
+    cdef flag taken

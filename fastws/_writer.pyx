@@ -11,6 +11,7 @@ from fastws._protocol cimport CONNECTING
 
 cdef enum:
     TRY_AGAIN_LATER = 1013
+    STREAK = 64  # sends
 
 
 cdef class Writer(Outlet):
@@ -78,6 +79,9 @@ cdef class Writer(Outlet):
         self.last_message = self.timers.now
         if self.write_paused and self.note_loose():
             return pause(self, False)
+        self.streak += 1
+        if self.streak >= STREAK and self.timers.step.is_late():
+            return Breath.__new__(Breath, self)
         return READY
 
     cdef bint note_loose(self) except -1:
@@ -158,3 +162,22 @@ cdef class Pause(Awaitable):
 
 
 install(Pause)
+
+
+cdef class Breath(Awaitable):
+    """After many sends, none of which had to wait, and some milliseconds: the others' turn."""
+
+    def __cinit__(self, Writer connection not None):
+        self.connection = connection
+
+    cdef int step(self, PyObject **result) except -1:
+        give(None, result)
+        if not self.taken:
+            self.taken = True
+            return 0
+        self.connection.streak = 0
+        self.connection.timers.step.start_clock()
+        return 1
+
+
+install(Breath)

@@ -83,6 +83,8 @@ class HTTPProtocol(asyncio.Protocol):
         self._is_probe = False  # the latest request was for one of the server's own pages
         self._peer_done = False  # the peer has sent its EOF
         self._writable = True
+        self._goes_on = False  # _next_request() is at work
+        self._is_next_due = False  # and has another request to begin
         self._unsent = 0  # bytes that were in the write buffer when last looked at
 
     # Called by the transport
@@ -412,8 +414,21 @@ class HTTPProtocol(asyncio.Protocol):
         self._set_deadline(self._hub.config.timeout_keep_alive)
 
     def _next_request(self) -> None:
-        if self._transport.is_closing():
+        """Begin the next request with what is there of it."""
+        self._is_next_due = True
+        if self._goes_on:
+            # One that came behind others was answered at once: the next turn below is for the one
+            # behind it. A call for each would nest as deep as a peer likes.
             return
+        self._goes_on = True
+        try:
+            while self._is_next_due and not self._transport.is_closing():
+                self._is_next_due = False
+                self._begin_request()
+        finally:
+            self._goes_on = False
+
+    def _begin_request(self) -> None:
         self._phase = Phase.READING
         self._heard = False
         self._reader = HeadReader(self._hub.config.limits)

@@ -25,11 +25,14 @@ class ReadAhead:
         self._receive = receive
         self._on_disconnect = on_disconnect
         self._events: asyncio.Queue[Message | Exception] = asyncio.Queue(MAX_AHEAD)
+        self._last: Message | Exception | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def receive(self) -> Message:
-        """The next event; raises what the server raised in its place."""
-        event = await self._events.get()
+        """The next event; raises what the server raised in its place. The last one comes again."""
+        event = self._last if self._events.empty() else None
+        if event is None:
+            event = await self._events.get()
         if isinstance(event, Exception):
             raise event
         return event
@@ -44,7 +47,9 @@ class ReadAhead:
                 event = await self._receive()
                 await self._events.put(event)
                 if event["type"] == "websocket.disconnect":
+                    self._last = event
                     self._on_disconnect()
                     return
         except Exception as error:
             await self._events.put(error)
+            self._last = error

@@ -40,13 +40,14 @@ from benchmarks.running import (
     running,
 )
 from benchmarks.workloads import IDLE, WORKLOADS
+from tests.support import TIMEOUT
 
 pytestmark = [
     pytest.mark.measures,
     pytest.mark.skipif(sys.platform != "linux", reason="the load generator needs epoll"),
 ]
 
-SECONDS = 0.05
+SECONDS = TIMEOUT / 50
 CORES = choose_cores(0)
 
 

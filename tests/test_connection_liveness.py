@@ -12,9 +12,11 @@ from fastws import (
     WebSocketDisconnect,
 )
 from tests.connections import (
+    Watched,
     echo,
     steps,
     talking,
+    until,
 )
 from tests.robustness.client import (
     CLOSE,
@@ -23,7 +25,9 @@ from tests.robustness.client import (
     TEXT,
     build,
     close_frame,
+    websocket,
 )
+from tests.serving import serving
 from tests.support import TIMEOUT, run
 
 
@@ -199,5 +203,66 @@ def test_a_slow_handler_raises_no_false_alarm() -> None:
                     await peer.send(build(payload, PONG))
             assert numbers == list(range(10))
             await peer.end()
+
+    run(main())
+
+
+async def forever(_: WebSocket) -> None:
+    """A handler that receives nothing."""
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "half-close"])
+@pytest.mark.parametrize("messages", [0, 40], ids=["", "its messages fill the queue"])
+def test_who_leaves_is_noticed_by_a_handler_that_does_not_receive(how: str, messages: int) -> None:
+    watched = Watched(forever, cancel_on_disconnect=True)
+
+    async def main() -> None:
+        async with serving(watched.app, **keepalive()) as server:
+            async with websocket(server) as peer:
+                frames = [build(b"%d" % number) for number in range(messages)]
+                if how == "half-close":
+                    # In one read: behind a second one nothing is read any more, an EOF neither.
+                    await peer.send(b"".join(frames))
+                    peer.half_close()
+                else:
+                    for frame in frames:
+                        await peer.send_split(frame)
+                    if how == "reset":
+                        peer.reset()
+                    else:
+                        await peer.close()
+                assert isinstance(await watched.outcome(), asyncio.CancelledError)
+            hub = server.hub
+            assert hub is not None
+            await until(lambda: not hub.connections)
+
+    run(main())
+
+
+def test_a_peer_whose_messages_wait_is_pinged_once_an_interval_and_need_not_answer() -> None:
+    receive = asyncio.Event()
+
+    async def handler(ws: WebSocket) -> None:
+        await receive.wait()
+        await echo(ws)
+
+    async def main() -> None:
+        # Each look at the clock for the write timeout is one at the keepalive too.
+        options = keepalive(ws_write_timeout=INTERVAL)
+        async with talking(handler, **options) as (peer, watched):
+            for number in range(20):
+                await peer.send(build(b"%d" % number))
+            begin = asyncio.get_running_loop().time()
+            for _ in range(4):
+                assert (await peer.frame())[0] == PING
+            taken = asyncio.get_running_loop().time() - begin
+            assert taken > 3 * 0.9 * INTERVAL
+            receive.set()
+            await peer.expect(*((TEXT, b"%d" % number) for number in range(20)))
+            assert watched.outcomes.empty()
+            # From here on it has to answer again.
+            assert (await peer.frame())[0] == PING
+            assert (await peer.ended())[0] == 1011
 
     run(main())

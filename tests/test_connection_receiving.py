@@ -362,3 +362,26 @@ def test_the_handlers_task_is_an_ordinary_task_with_its_context() -> None:
         assert sorted(seen) == [("one", "one"), ("other", "other")]
 
     run(main())
+
+
+def test_one_receive_is_one_tasks() -> None:
+    async def handler(ws: WebSocket) -> None:
+        receive = ws.receive_text()
+
+        async def awaiting() -> str:
+            return await receive
+
+        first, second = asyncio.create_task(awaiting()), asyncio.create_task(awaiting())
+        with pytest.raises(RuntimeError, match="another task awaits this receive"):
+            await second
+        await ws.send_text(await first)
+
+    async def main() -> None:
+        async with talking(handler) as (peer, watched):
+            await until(lambda: watched.sockets)
+            await steps(5)
+            await peer.send(build(b"for the first"))
+            await peer.expect((TEXT, b"for the first"))
+            assert await watched.outcome() is None
+
+    run(main())

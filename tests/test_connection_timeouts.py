@@ -247,3 +247,25 @@ def test_the_right_to_send_comes_back_with_time() -> None:
             await peer.end()
 
     run(main())
+
+
+def test_what_a_full_queue_kept_from_being_read_is_not_above_the_rate() -> None:
+    begin = asyncio.Event()
+
+    async def handler(ws: WebSocket) -> None:
+        await begin.wait()
+        await echo(ws)
+
+    async def main() -> None:
+        async with talking(handler, limit_message_rate=20, ws_max_queue=2) as (peer, _):
+            await peer.send(build(b"x") * 3)
+            await asyncio.sleep(0.6)  # earns 12
+            await peer.send(build(b"x") * 25)
+            begin.set()
+            await peer.expect(*[(TEXT, b"x")] * 28)
+            # Nobody earns that twice.
+            await peer.send(build(b"x") * 60)
+            while (await peer.frame())[0] == TEXT:
+                pass
+
+    run(main())

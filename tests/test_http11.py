@@ -131,6 +131,19 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     run(main())
 
 
+def test_any_number_of_pipelined_requests_for_the_servers_own_pages_is_answered() -> None:
+    async def main() -> None:
+        count = 2000
+        async with serving(make_app(), health="/health") as server, connect(server) as client:
+            await client.send(get("/health") * count + get("/", "Connection: close"))
+            for _ in range(count):
+                assert (await response(client))[0] == 200
+            assert (await response(client))[2] == b"a page"
+            assert await client.rest() == b""
+
+    run(main())
+
+
 def test_more_pipelined_bytes_than_are_kept_still_arrive() -> None:
     async def main() -> None:
         count = 3000

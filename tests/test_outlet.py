@@ -288,6 +288,34 @@ def test_a_peer_that_reads_slowly_makes_sends_wait_and_go_on(client: bool) -> No
     run(main())
 
 
+def test_who_only_sends_to_a_peer_that_keeps_up_leaves_the_others_their_turn() -> None:
+    class Swallowing(Wrapper):
+        """As if the peer had read it at once."""
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            self.written.append(bytes(data))
+
+    async def main() -> None:
+        async with linked(client=True, wrap=Swallowing) as (channel, _, _):
+            loop = asyncio.get_running_loop()
+            for send in (channel.send_text, channel.send_json):
+                done = asyncio.Event()
+                loop.call_soon(done.set)
+                begin = time.monotonic()
+                while not done.is_set():
+                    await send("again and again")
+                    assert time.monotonic() - begin < TIMEOUT, "nobody else had a turn"
+            # A few sends in a row cost nobody a step.
+            await channel.send_text("first")
+            due = asyncio.Event()
+            loop.call_soon(due.set)
+            for _ in range(30):
+                await channel.send_text("and more")
+            assert not due.is_set()
+
+    run(main())
+
+
 @BOTH_ROLES
 def test_control_frames_keep_their_place_among_messages(client: bool) -> None:
     async def main() -> None:
@@ -479,6 +507,28 @@ def test_sending_to_a_peer_that_is_gone_is_a_disconnect(
 
     run(main())
     assert logged(caplog) == []
+
+
+def test_nothing_follows_a_frame_that_an_abort_has_cut() -> None:
+    async def main() -> None:
+        async with linked(send_buffer=4 * KIB, max_backpressure=64 * MIB) as (
+            channel,
+            connection,
+            far,
+        ):
+            channel.send_bytes(b"A" * MIB)
+            assert connection.unsent_bytes > 0
+            connection.abort()
+            # Without a turn of the loop: the kernel has room again, and the transport is still told
+            # of nothing.
+            received = b""
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    received += far.link.recv(64 * KIB)
+            channel.send_text("of another message")
+            assert b"another" not in received + await far.rest()
+
+    run(main())
 
 
 @BOTH_ROLES

@@ -506,3 +506,28 @@ def test_a_waiter_gives_none_but_tells_of_its_cancellation_once(make: Callable[[
         assert not waiter.cancelled()
 
     within_time(main)
+
+
+def test_a_wake_up_that_the_loop_refuses_is_made_up_for_by_the_next(waking: ModuleType) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        step = LoopStep(loop)
+        sources = [waking.Source(step) for _ in range(2)]
+        tasks = await asleep(*map(waited, sources))
+        # Debug mode tells whoever is in a wrong thread.
+        loop.set_debug(True)
+        refused = await loop.run_in_executor(None, error_of, sources[0].wake)
+        loop.set_debug(False)
+        assert isinstance(refused, RuntimeError)
+        sources[1].wake()
+        assert [await task for task in tasks] == ["woken", "woken"]
+
+    within_time(main)
+
+
+def error_of(call: Callable[[], object]) -> Exception | None:
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
