@@ -13,3 +13,9 @@ class Writer(Outlet):
 class Pause(Awaitable):
     """What a send returns while the write buffer is above its mark, and a close until the closing
     handshake is done."""
+
+@final
+class Breath(Awaitable):
+    """What a send returns that did not have to wait, after many such: it lets the loop do one step."""
+
+    def __init__(self, connection: Writer) -> None: ...
