@@ -19,7 +19,6 @@ cdef class Queued:
 cdef class Liveness(Writer):
     # Times are the wheel's clock in seconds, which stands still between ticks, unless they say more.
     cdef Timer timer  # this connection's one deadline
-    cdef flag stalled  # the queue is full: input waits undecoded, or in the kernel
     cdef readonly double opened_at  # 0 before the opening handshake is done
     cdef double last_heard
     cdef double ping_sent  # 0 while no keepalive PING is out

@@ -21,9 +21,9 @@ cdef class Outlet(Standing):
     cdef flag write_paused  # the transport's buffer is above its mark
     cdef flag decoding  # messages are being read: their answers go out together
     cdef flag flush_due  # flush() will be called at the end of this step
+    cdef unsigned answers  # frames sent since a message was taken, or since the last step's end
     cdef flag handing_over  # the transport is being given bytes
     cdef list late  # what was sent meanwhile, for it to be given next
-    cdef unsigned answers  # frames sent since a message was taken, or since the last step's end
     cdef uint8_t *gathered  # frames of this step in a buffer of the loop's, or NULL
     cdef Py_ssize_t gathered_size
 

@@ -17,7 +17,8 @@ cdef class Writer(Outlet):
     cdef list closers  # futures of close() calls that wait for the closing handshake; likewise
     cdef bytes owed_pong  # the one to send when the writer has drained
     cdef unsigned loose  # sends above the write buffer's mark that no task waits for
-    cdef unsigned streak  # sends since the handler last waited for anything here
+    cdef flag streak  # sends since a message was taken or a send waited, as far as STREAK
+    cdef flag stalled  # the queue is full: input waits undecoded, or in the kernel
 
     # Whether to send, or to drop without a word; raises what tells that it is too late.
     @cython.final

@@ -79,8 +79,9 @@ cdef class Writer(Outlet):
         self.last_message = self.timers.now
         if self.write_paused and self.note_loose():
             return pause(self, False)
-        self.streak += 1
-        if self.streak >= STREAK and self.timers.step.is_late():
+        if self.streak < STREAK:
+            self.streak += 1
+        elif self.timers.step.is_late():
             return Breath.__new__(Breath, self)
         return READY
 
