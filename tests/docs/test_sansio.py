@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -505,6 +506,7 @@ def test_a_server_that_stops_does_not_wait_for_the_silent(serve: Serve) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts files by /proc/self/fd")
 def test_no_socket_is_left(serve: Serve) -> None:
+    gc.collect()  # what other tests have left
     open_files = len(os.listdir("/proc/self/fd"))
     with serve(sansio.echo) as port:
         for number in range(8):
