@@ -254,7 +254,8 @@ class Channel:
         The call queues it: messages go out in the order of the calls, from however many tasks,
         and none is torn. To await the result waits only while the write buffer holds more than
         64 KiB, until it is down to a quarter; a handler that sends much should, for a peer that
-        does not read is cut with 1013 once 1 MiB has been queued without it.
+        does not read is cut with 1013 once 1 MiB has been queued without it. Where none of 64 sends
+        in a row had to wait, and they took 5 ms, the next lets the loop's other work have a turn.
 
         From outside the connection's own handler, as in a broadcast, a send to a peer that is gone
         does nothing as long as the handler has not been told, at most 5 s long. Otherwise the
