@@ -16,6 +16,6 @@ class Pause(Awaitable):
 
 @final
 class Breath(Awaitable):
-    """What a send returns that did not have to wait, after many such: it lets the loop do one step."""
+    """What a send returns after many that did not have to wait: it lets the loop do one step."""
 
     def __init__(self, connection: Writer) -> None: ...
