@@ -146,9 +146,7 @@ cdef class Liveness(Writer):
 
     cdef long long outstanding(self) except -1:
         """Bytes that were written and that the peer's TCP does not have."""
-        return fastws_unacknowledged(self.socket_number()) + <long long>(
-            self.transport.get_write_buffer_size()
-        )
+        return fastws_unacknowledged(self.socket_number()) + <long long>self.in_transport()
 
     cdef long long progress(self) except -1:
         """A count that grows as the peer's TCP takes bytes."""

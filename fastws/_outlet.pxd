@@ -61,4 +61,6 @@ cdef class Outlet(Standing):
     cdef bint is_plain(self) except -1
     cdef bint _is_held_back(self) except -1
     cdef int _hand_over(self, bytes data, Py_ssize_t start=*, bytes more=*) except -1
+    cdef int _write_late(self) except -1
+    cdef Py_ssize_t in_transport(self) except -1
     cdef int _check(self) except -1

@@ -72,7 +72,7 @@ cdef class Outlet(Standing):
     def unsent_bytes(self):
         if self.transport is None:
             return 0
-        return self.transport.get_write_buffer_size() + self.gathered_size
+        return self.in_transport() + self.gathered_size
 
     cdef int emit(
         self, int opcode, bint fin, bint rsv1, const uint8_t *p, Py_ssize_t n, bytes payload
@@ -269,7 +269,7 @@ cdef class Outlet(Standing):
         if self.held_back and not self.handing_over:
             # One that was aborted has thrown away the rest of a frame: nothing may follow.
             if (
-                self.transport.get_write_buffer_size() == 0
+                self.in_transport() == 0
                 and not self.transport.is_closing()
                 and self.written == written
             ):
@@ -279,7 +279,6 @@ cdef class Outlet(Standing):
     cdef int _hand_over(self, bytes data, Py_ssize_t start=0, bytes more=None) except -1:
         """Have the transport write ``data`` from ``start`` and ``more``, and then what was sent
         meanwhile."""
-        cdef list late
         self.held_back = True
         if self.handing_over:
             if self.late is None:
@@ -293,11 +292,7 @@ cdef class Outlet(Standing):
             self.transport.write(memoryview(data)[start:] if start else data)
             if more is not None:
                 self.transport.write(more)
-            while self.late is not None:
-                late = self.late
-                self.late = None
-                for piece in late:
-                    self.transport.write(piece)
+            self._write_late()
         except (OSError, RuntimeError):
             # uvloop refuses writes between a transport's failure and connection_lost().
             if not self.transport.is_closing():
@@ -306,6 +301,32 @@ cdef class Outlet(Standing):
             self.handing_over = False
             self.late = None
         return 0
+
+    cdef int _write_late(self) except -1:
+        """Have the transport write what was sent while it was at work."""
+        cdef list late
+        while self.late is not None:
+            late = self.late
+            self.late = None
+            for piece in late:
+                if not self.transport.is_closing():
+                    self.transport.write(piece)
+        return 0
+
+    cdef Py_ssize_t in_transport(self) except -1:
+        """Bytes that the transport still has to write."""
+        cdef Py_ssize_t size
+        if self.handing_over:
+            return self.transport.get_write_buffer_size()
+        # asyncio's transports go over their pieces for it: nobody may add one meanwhile.
+        self.handing_over = True
+        try:
+            size = self.transport.get_write_buffer_size()
+            self._write_late()
+        finally:
+            self.handing_over = False
+            self.late = None
+        return size
 
     cdef int _check(self) except -1:
         if self.written >= self.check_at:

@@ -87,7 +87,7 @@ cdef class Writer(Outlet):
 
     cdef bint note_loose(self) except -1:
         """Whether to wait for the write buffer; not if that has had enough, which ends it."""
-        if self.loose and self.transport.get_write_buffer_size() > self.limits.max_backpressure:
+        if self.loose and self.in_transport() > self.limits.max_backpressure:
             # Sent again without waiting, to a peer that does not read. Tasks that do wait may
             # have as much as they like in the buffer: one message each.
             self.fail_and_abort(

@@ -35,20 +35,25 @@ class Interrupted(asyncio.Transport):
         self.inner = inner
         self.finalizer: Callable[[], object] = lambda: None
         self.is_running = False
+        self.is_counting = False
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("inner", "finalizer", "is_running", "interrupt", "__class__"):
+        if name in ("inner", "finalizer", "is_running", "is_counting", "interrupt", "__class__"):
             return super().__getattribute__(name)
         found = getattr(self.inner, name)
         if not callable(found):
             return found
 
         def interrupted(*given: Any, **named: Any) -> Any:
+            # asyncio's goes over what it has to write, and raises if that grows meanwhile.
+            assert not (self.is_counting and name == "write")
+            self.is_counting = name == "get_write_buffer_size"
             self.interrupt()
             try:
                 return found(*given, **named)
             finally:
                 self.interrupt()
+                self.is_counting = False
 
         return interrupted
 
